@@ -1,0 +1,217 @@
+"""Every setting, read from the environment and `.env`; nothing else in qwenkit reads either.
+
+`.env.example` and the settings page of the docs are made from the docstrings here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from qwenkit.errors import InvalidSettings
+
+
+class RuntimeBackend(StrEnum):
+    """The runtimes that can be embedded."""
+
+    LLAMA_CPP = "llama.cpp"
+    ONNX = "onnx"
+
+
+class RopeScaling(StrEnum):
+    """What to do about contexts longer than the model's own."""
+
+    AUTO = "auto"
+    NONE = "none"
+    YARN = "yarn"
+
+
+class KvType(StrEnum):
+    """Number formats of the KV cache."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+class ConvertDtype(StrEnum):
+    """Number formats that safetensors are converted to."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Which model to load and how; what `Settings.model_spec` makes of the environment.
+
+    The fields mean what the settings of the same names mean.
+    """
+
+    model_path: str | None = None
+    runtime_backend: RuntimeBackend = RuntimeBackend.LLAMA_CPP
+    qwenkit_home: Path
+    convert_dtype: ConvertDtype = ConvertDtype.AUTO
+    hub_token: str | None = None
+    hub_offline: bool = False
+    n_ctx: int = 0
+    n_parallel: int = 16
+    n_batch: int = 512
+    n_threads: int = 0
+    n_gpu_layers: int = -1
+    rope_scaling: RopeScaling = RopeScaling.AUTO
+    kv_type: KvType = KvType.F16
+    use_mmap: bool = True
+    use_mlock: bool = False
+    max_queue: int = 256
+    step_latency_ms: int = 250
+
+
+class Settings(BaseSettings):
+    """qwenkit's settings; a command's flag wins over the environment, which wins over `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        frozen=True,
+    )
+
+    # Model
+    model_path: str | None = None
+    """The model to serve: a Hub id (`Qwen/Qwen3-8B`, `Qwen/Qwen3-8B-GGUF:Q4_K_M`), a folder of
+    safetensors, a `.gguf` file or an ONNX folder. Empty serves the small demo model."""
+    runtime_backend: RuntimeBackend = RuntimeBackend.LLAMA_CPP
+    """The runtime: `llama.cpp` or `onnx`."""
+    served_model_name: str | None = None
+    """The name that clients use for the model; made from MODEL_PATH when empty."""
+    qwenkit_home: Path = Path("~/.cache/qwenkit")
+    """Where converted weights and adapters are kept."""
+    convert_dtype: ConvertDtype = ConvertDtype.AUTO
+    """Number format that safetensors are converted to: `auto` (as stored), `f32`, `f16`, `bf16`
+    or `q8_0`."""
+    hf_token: SecretStr | None = None
+    """Token for gated models on the Hugging Face Hub."""
+    hf_hub_offline: bool = False
+    """Use only what has been downloaded before."""
+
+    # Runtime
+    n_ctx: int = Field(default=0, ge=0, le=16_777_216)
+    """Tokens of context, shared by all requests; each may use all of it. 0 takes the model's own
+    context, or less when memory is short."""
+    n_parallel: int = Field(default=16, ge=1, le=128)
+    """Most sequences that are decoded together."""
+    n_batch: int = Field(default=512, ge=32, le=8192)
+    """Most tokens computed in one step."""
+    n_threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads; 0 takes the physical cores this process may use."""
+    n_gpu_layers: int = Field(default=-1, ge=-1)
+    """Layers kept on the GPU; -1 is all. Without a GPU it has no effect."""
+    rope_scaling: RopeScaling = RopeScaling.AUTO
+    """`yarn` or `auto` stretch the context by YaRN when N_CTX is over the model's own; `none`
+    refuses such an N_CTX."""
+    kv_type: KvType = KvType.F16
+    """Number format of the KV cache: `f32`, `f16`, `bf16`, `q8_0` or `q4_0`."""
+    use_mmap: bool = True
+    """Map the weights into memory instead of reading them."""
+    use_mlock: bool = False
+    """Keep the weights from being swapped out."""
+    max_queue: int = Field(default=256, ge=1, le=100_000)
+    """Requests that may wait; one more is answered with 503 and `Retry-After`."""
+    step_latency_ms: int = Field(default=250, ge=10, le=60_000)
+    """How long a step may take while answers stream: long prompts are computed in chunks that keep
+    to it. More is better for throughput, less for smooth streams."""
+
+    # Server
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs API_KEYS."""
+    port: int = Field(default=8000, ge=0, le=65_535)
+    """Port to listen on; 0 takes a free one."""
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Keys that clients must send as `Authorization: Bearer KEY`, separated by commas."""
+    admin_api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Keys that may also change what is served, separated by commas."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Web origins besides the server's own that may call it from a browser, separated by commas."""
+    max_request_bytes: int = Field(default=8 * 2**20, ge=1024)
+    """Largest request body in bytes; a larger one is answered with 413."""
+    sse_ping_s: float = Field(default=15.0, gt=0)
+    """Seconds of silence after which a stream gets a keep-alive comment."""
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """Seconds that running answers get to finish after SIGTERM."""
+
+    # Chat
+    openai_api_base_url: str | None = None
+    """Server that `qwenkit chat` talks to; empty runs the model in process."""
+    openai_api_key: SecretStr | None = None
+    """Key for that server."""
+    thinking_budget: int | None = Field(default=None, ge=0)
+    """Most thinking tokens of an answer whose request names no budget."""
+
+    # Files
+    log_dir: Path = Path("logs")
+    """Where logs are written."""
+
+    @field_validator("api_keys", "admin_api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("qwenkit_home", "log_dir", mode="after")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read the settings; flags that are not None win.
+
+        Raises:
+            InvalidSettings: A value is wrong; the message names the setting.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = "_".join(str(part) for part in first["loc"][:1]).upper()
+            raise InvalidSettings(
+                f"{name} is {first['input']!r}: {first['msg']}",
+                hint=f"set {name} in the environment or in .env",
+            ) from exc
+
+    def model_spec(self) -> ModelSpec:
+        """What to load, as a plain value for the layers below."""
+        return ModelSpec(
+            model_path=self.model_path,
+            runtime_backend=self.runtime_backend,
+            qwenkit_home=self.qwenkit_home,
+            convert_dtype=self.convert_dtype,
+            hub_token=self.hf_token.get_secret_value() if self.hf_token else None,
+            hub_offline=self.hf_hub_offline,
+            n_ctx=self.n_ctx,
+            n_parallel=self.n_parallel,
+            n_batch=self.n_batch,
+            n_threads=self.n_threads,
+            n_gpu_layers=self.n_gpu_layers,
+            rope_scaling=self.rope_scaling,
+            kv_type=self.kv_type,
+            use_mmap=self.use_mmap,
+            use_mlock=self.use_mlock,
+            max_queue=self.max_queue,
+            step_latency_ms=self.step_latency_ms,
+        )

@@ -1,0 +1,313 @@
+"""A GGUF in llama.cpp, decoded row by row. Knows the C API; nothing of requests.
+
+One pool of KV cells serves all sequences (`kv_unified`), so a copied prefix costs no memory.
+Sequence ids past `n_seq_max` can't be decoded, but they can hold a copied prefix: these are the
+parked slots, and they leave the compute graph as small as the decodable slots need it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_cpp as native
+import numpy as np
+
+from qwenkit.backends.base import (
+    Aborted,
+    Capabilities,
+    ComputeFailed,
+    FloatArray,
+    ModelFacts,
+    NoRoom,
+    Rows,
+)
+from qwenkit.backends.llamacpp import capi
+from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
+from qwenkit.errors import ModelCorrupt, ModelUnsupported, OutOfMemory
+
+MAX_SEQUENCES = 256
+# Rows with logits beyond one a slot, for prompts whose log-probabilities are asked for.
+_EXTRA_OUTPUTS = 16
+_MAX_UBATCH = 512
+
+KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}  # ggml_type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaOptions:
+    """How to load a model.
+
+    Args:
+        n_ctx: KV cells for all sequences together; rounded up to a multiple of 256.
+        n_slots: Sequences decoded together.
+        n_batch: Most rows of one decode.
+        n_threads: CPU threads.
+        n_gpu_layers: Layers on the GPU; -1 is all.
+        kv_type: A key of `KV_TYPES`.
+        yarn_factor: How far YaRN stretches the original context; 1 is off.
+        yarn_original_ctx: The context it stretches.
+        use_mmap: Map the weights instead of reading them.
+        use_mlock: Keep them from being swapped out.
+    """
+
+    n_ctx: int
+    n_slots: int
+    n_batch: int
+    n_threads: int
+    n_gpu_layers: int = -1
+    kv_type: str = "f16"
+    yarn_factor: float = 1.0
+    yarn_original_ctx: int = 0
+    use_mmap: bool = True
+    use_mlock: bool = False
+
+
+class LlamaBackend:
+    """A model and its one context.
+
+    Args:
+        path: The GGUF; for a split model its first part.
+        content_id: Short hash of the weights.
+        options: How to load it.
+        on_progress: Called with the share of the weights read, 0 to 1.
+
+    Raises:
+        ModelCorrupt: llama.cpp could not read the file.
+        ModelUnsupported: A model that does not decode text token by token.
+        OutOfMemory: The KV cache could not be allocated.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        content_id: str,
+        options: LlamaOptions,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        capi.initialise()
+        self._model = _load_model(path, options, on_progress)
+        try:
+            _refuse_other_kinds(self._model, path)
+            self._context = _new_context(self._model, options)
+        except BaseException:
+            native.llama_model_free(self._model)
+            raise
+        self._memory = native.llama_get_memory(self._context)
+        self._batch = _Batch(options.n_batch)
+        self._abort = _AbortFlag(self._context)
+        self.tokenizer = LlamaTokenizer(self._model)
+        n_cells = native.llama_n_ctx(self._context)
+        self.capabilities = Capabilities(
+            n_slots=options.n_slots,
+            n_resident=MAX_SEQUENCES,
+            n_ctx=n_cells,
+            n_cells=n_cells,
+            n_batch=options.n_batch,
+            n_outputs=_n_outputs(options),
+            shares_cells=True,
+        )
+        self.facts = _facts(self._model, content_id, options)
+
+    @property
+    def llama_vocab(self) -> Any:
+        """llama.cpp's vocabulary pointer, for samplers that need one."""
+        return self.tokenizer.vocab
+
+    def decode(self, rows: Rows) -> FloatArray:
+        """Compute rows; see `Backend.decode`."""
+        self._abort.clear()
+        code = native.llama_decode(self._context, self._batch.fill(rows))
+        if code == 1:
+            raise NoRoom
+        if code == 2:
+            raise Aborted
+        if code != 0:
+            raise ComputeFailed(f"llama_decode returned {code}: {capi.log.errors()}")
+        n_wanted = int(np.count_nonzero(rows.wants_logits))
+        if n_wanted == 0:
+            return np.empty((0, self.tokenizer.n_vocab), np.float32)
+        native.llama_synchronize(self._context)
+        address = capi.get_logits(self._context)
+        floats = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(floats, (n_wanted, self.tokenizer.n_vocab))
+
+    def abort(self) -> None:
+        """End the decode that is running now (CPU only)."""
+        self._abort.set()
+
+    def length(self, slot: int) -> int:
+        """Tokens a slot holds."""
+        return int(capi.memory_seq_pos_max(self._memory, slot)) + 1
+
+    def trim(self, slot: int, length: int) -> None:
+        """Keep only the first `length` tokens of a slot."""
+        capi.memory_seq_rm(self._memory, slot, length, -1)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make the empty slot `target` share the first `length` tokens of `source`."""
+        capi.memory_seq_cp(self._memory, source, target, 0, length)
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        native.llama_free(self._context)
+        native.llama_model_free(self._model)
+
+
+class _Batch:
+    """The C batch over arrays that are filled in place: no allocation and no loop a step."""
+
+    def __init__(self, n_rows: int) -> None:
+        self._tokens = np.zeros(n_rows, np.int32)
+        self._positions = np.zeros(n_rows, np.int32)
+        self._n_slots = np.ones(n_rows, np.int32)
+        self._slots = np.zeros(n_rows, np.int32)
+        self._wanted = np.zeros(n_rows, np.int8)
+        offsets = 4 * np.arange(n_rows, dtype=np.uint64)
+        self._slot_pointers = np.uint64(self._slots.ctypes.data) + offsets
+        self._batch = native.llama_batch(
+            0,
+            capi.pointer(self._tokens, ctypes.c_int32),
+            None,
+            capi.pointer(self._positions, ctypes.c_int32),
+            capi.pointer(self._n_slots, ctypes.c_int32),
+            ctypes.cast(
+                self._slot_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
+            ),
+            capi.pointer(self._wanted, ctypes.c_int8),
+        )
+
+    def fill(self, rows: Rows) -> Any:
+        n = len(rows.tokens)
+        self._tokens[:n] = rows.tokens
+        self._positions[:n] = rows.positions
+        self._slots[:n] = rows.slots
+        self._wanted[:n] = rows.wants_logits
+        self._batch.n_tokens = n
+        return self._batch
+
+
+class _AbortFlag:
+    """Ends a decode from another thread.
+
+    llama.cpp asks after every node of the graph. A Python callback would take the GIL a thousand
+    times a decode; `strlen` over a two-byte buffer answers the question in C.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._flag = ctypes.create_string_buffer(b"\0\0", 2)
+        libc = ctypes.CDLL(None)
+        native.llama_set_abort_callback(
+            context,
+            ctypes.cast(libc.strlen, native.ggml_abort_callback),
+            ctypes.cast(self._flag, ctypes.c_void_p),
+        )
+
+    def set(self) -> None:
+        self._flag[0] = b"\1"
+
+    def clear(self) -> None:
+        self._flag[0] = b"\0"
+
+
+def _load_model(
+    path: Path, options: LlamaOptions, on_progress: Callable[[float], None] | None
+) -> Any:
+    params = native.llama_model_default_params()
+    params.n_gpu_layers = options.n_gpu_layers
+    params.load_mode = _load_mode(options)
+    if on_progress is not None:
+
+        def report(share: float, _user_data: Any) -> bool:
+            on_progress(share)
+            return True
+
+        params.progress_callback = native.llama_progress_callback(report)
+    capi.log.clear()
+    model = native.llama_model_load_from_file(str(path).encode(), params)
+    if not model:
+        raise ModelCorrupt(
+            f"llama.cpp could not load {path}: {capi.log.errors() or 'no reason given'}",
+            hint=f"qwenkit model info {path}",
+        )
+    return model
+
+
+def _load_mode(options: LlamaOptions) -> int:
+    modes = {
+        (False, False): native.LLAMA_LOAD_MODE_NONE,
+        (True, False): native.LLAMA_LOAD_MODE_MMAP,
+        (False, True): native.LLAMA_LOAD_MODE_MLOCK,
+        (True, True): native.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    }
+    return int(modes[options.use_mmap, options.use_mlock])
+
+
+def _refuse_other_kinds(model: Any, path: Path) -> None:
+    if not native.llama_model_has_decoder(model) or native.llama_model_has_encoder(model):
+        raise ModelUnsupported(f"{path} is no decoder-only language model")
+    if native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model):
+        raise ModelUnsupported(
+            f"{path} keeps a recurrent state, which can't be cut at a prefix",
+            hint="serve a dense Qwen3 model",
+        )
+
+
+def _new_context(model: Any, options: LlamaOptions) -> Any:
+    params = native.llama_context_default_params()
+    params.n_ctx = options.n_ctx
+    params.n_batch = options.n_batch
+    params.n_ubatch = min(options.n_batch, _MAX_UBATCH)
+    params.n_seq_max = options.n_slots
+    params.n_outputs_max = _n_outputs(options)
+    params.n_threads = options.n_threads
+    params.n_threads_batch = options.n_threads
+    params.type_k = params.type_v = KV_TYPES[options.kv_type]
+    params.kv_unified = True
+    params.no_perf = True
+    if options.yarn_factor > 1:
+        params.rope_scaling_type = native.LLAMA_ROPE_SCALING_TYPE_YARN
+        params.rope_freq_scale = 1.0 / options.yarn_factor
+        params.yarn_orig_ctx = options.yarn_original_ctx
+    capi.log.clear()
+    context = native.llama_init_from_model(model, params)
+    if not context:
+        raise OutOfMemory(
+            f"no context of {options.n_ctx} tokens could be made: "
+            f"{capi.log.errors() or 'no reason given'}",
+            hint="set N_CTX lower, or KV_TYPE=q8_0",
+        )
+    return context
+
+
+def _n_outputs(options: LlamaOptions) -> int:
+    return min(options.n_slots + _EXTRA_OUTPUTS, options.n_batch)
+
+
+def _facts(model: Any, content_id: str, options: LlamaOptions) -> ModelFacts:
+    description = ctypes.create_string_buffer(256)
+    native.llama_model_desc(model, description, 256)
+    template = native.llama_model_chat_template(model, None)
+    depends_on = (content_id, options.kv_type, options.yarn_factor, options.yarn_original_ctx)
+    return ModelFacts(
+        architecture=_metadata(model, "general.architecture"),
+        description=description.value.decode("utf-8", "replace"),
+        n_params=native.llama_model_n_params(model),
+        size_bytes=native.llama_model_size(model),
+        n_ctx_train=native.llama_model_n_ctx_train(model),
+        chat_template=template.decode("utf-8", "replace") if template else None,
+        runtime=f"llama.cpp (llama-cpp-python {llama_cpp.__version__})",
+        fingerprint=hashlib.sha256(repr(depends_on).encode()).hexdigest()[:12],
+    )
+
+
+def _metadata(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    n = native.llama_model_meta_val_str(model, key.encode(), buffer, 256)
+    return buffer.value.decode("utf-8", "replace") if n >= 0 else ""

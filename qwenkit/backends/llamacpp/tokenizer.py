@@ -1,0 +1,82 @@
+"""Text to token ids and back with the vocabulary of a loaded GGUF. Knows nothing of chats."""
+
+from __future__ import annotations
+
+import ctypes
+
+import llama_cpp.llama_cpp as native
+
+_PIECE_BYTES = 1024
+
+
+class LlamaTokenizer:
+    """The vocabulary of a loaded model.
+
+    Args:
+        model: A `llama_model` pointer; it must outlive the tokenizer.
+    """
+
+    def __init__(self, model: int) -> None:
+        self.vocab = native.llama_model_get_vocab(model)
+        self.n_vocab: int = native.llama_vocab_n_tokens(self.vocab)
+        self._control: dict[str, int] = {}
+        self._added: dict[str, int] = {}
+        for token in range(self.n_vocab):
+            attributes = native.llama_vocab_get_attr(self.vocab, token)
+            if attributes & _ADDED:
+                self._remember_added(token, attributes)
+        self.eos_tokens = self._end_tokens()
+
+    def _remember_added(self, token: int, attributes: int) -> None:
+        text = native.llama_vocab_get_text(self.vocab, token).decode("utf-8", "replace")
+        self._added[text] = token
+        if attributes & native.LLAMA_TOKEN_ATTR_CONTROL:
+            self._control[text] = token
+
+    def _end_tokens(self) -> frozenset[int]:
+        # llama.cpp also ends on any token spelled like another family's end marker, such as the
+        # ordinary piece `</s>` of Qwen's vocabulary: an answer about HTML would stop there.
+        named = {native.llama_vocab_eos(self.vocab), native.llama_vocab_eot(self.vocab)}
+        spelled = {token for text, token in self._control.items() if text.startswith("<|")}
+        return frozenset(
+            token
+            for token in named | spelled
+            if token >= 0 and native.llama_vocab_is_eog(self.vocab, token)
+        )
+
+    @property
+    def control_tokens(self) -> dict[str, int]:
+        """Control tokens by their spelling."""
+        return self._control
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Control and user-defined tokens by their spelling."""
+        return self._added
+
+    def token_id(self, text: str) -> int | None:
+        """Id of the added token spelled exactly so, None if there is none."""
+        return self._added.get(text)
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`; control tokens are recognised in it only when `special`.
+
+        No token is added at either end: Qwen3 has no beginning-of-sequence token.
+        """
+        data = text.encode("utf-8")
+        capacity = len(data) + 8
+        buffer = (ctypes.c_int32 * capacity)()
+        n = native.llama_tokenize(self.vocab, data, len(data), buffer, capacity, False, special)
+        return buffer[:n]
+
+    def piece(self, token: int, *, special: bool = True) -> bytes:
+        """The bytes that a token stands for; a control token has none unless `special`."""
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        n = native.llama_token_to_piece(self.vocab, token, buffer, _PIECE_BYTES, 0, special)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = native.llama_token_to_piece(self.vocab, token, buffer, -n, 0, special)
+        return buffer.raw[:n]
+
+
+_ADDED = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_USER_DEFINED

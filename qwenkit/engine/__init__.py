@@ -1,0 +1,1 @@
+"""Requests become tokens here: one thread batches, samples and stops, whatever the backend."""

@@ -1,0 +1,298 @@
+"""Which tokens every slot holds, and which cells they share. The one owner of a backend's memory.
+
+A slot is *running* while a sequence computes in it and *parked* afterwards: its state stays until
+the room is needed, least recently used first. A new sequence starts from a copy of the longest
+prefix that any slot holds, running or parked, whichever request made it.
+
+The backend's cells are mirrored here one to one with a reference count, so that room is made
+before a decode would run out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qwenkit.backends.base import Backend, IntArray
+
+_NO_TOKENS = np.empty(0, np.int32)
+
+
+@dataclass(slots=True)
+class Resident:
+    """The state that a slot holds.
+
+    Args:
+        namespace: What it depends on beside its tokens.
+        tokens: The tokens computed, `[length]`; the array may be longer.
+        cells: The cell of each.
+        length: How many.
+        running: Whether a sequence computes in it.
+        used: When it was last of use, as a count of uses.
+    """
+
+    namespace: str
+    tokens: IntArray
+    cells: IntArray
+    length: int = 0
+    running: bool = True
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Cells:
+    """The backend's KV cells: which are free and how many slots share each."""
+
+    n_cells: int
+    references: IntArray = field(init=False)
+    _free: IntArray = field(init=False)
+    n_free: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.references = np.zeros(self.n_cells, np.int32)
+        self._free = np.arange(self.n_cells, dtype=np.int32)
+        self.n_free = self.n_cells
+
+    def take(self, n: int) -> IntArray:
+        """Take n free cells."""
+        self.n_free -= n
+        cells = self._free[self.n_free : self.n_free + n].copy()
+        self.references[cells] = 1
+        return cells
+
+    def share(self, cells: IntArray) -> None:
+        """Count one more holder of each."""
+        self.references[cells] += 1
+
+    def release(self, cells: IntArray) -> None:
+        """Count one holder less of each; those without any are free."""
+        self.references[cells] -= 1
+        freed = cells[self.references[cells] == 0]
+        self._free[self.n_free : self.n_free + len(freed)] = freed
+        self.n_free += len(freed)
+
+
+class SlotCache:
+    """Owns the slots and cells of a backend.
+
+    Args:
+        backend: Whose memory; only `trim` and `copy` are called here.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._caps = backend.capabilities
+        self._cells = Cells(self._caps.n_cells)
+        self._residents: dict[int, Resident] = {}
+        self._uses = 0
+        self.n_evicted = 0
+
+    @property
+    def n_free(self) -> int:
+        """Cells that hold nothing."""
+        return self._cells.n_free
+
+    @property
+    def n_used(self) -> int:
+        """Cells that hold something."""
+        return self._caps.n_cells - self._cells.n_free
+
+    @property
+    def n_parked(self) -> int:
+        """Slots that are only kept for reuse."""
+        return sum(not resident.running for resident in self._residents.values())
+
+    def n_available(self) -> int:
+        """Cells that are free or would be if every parked state were dropped."""
+        running = [r.cells[: r.length] for r in self._residents.values() if r.running]
+        held = np.unique(np.concatenate([_NO_TOKENS, *running]))
+        return self._caps.n_cells - len(held)
+
+    def match(self, namespace: str, tokens: IntArray) -> tuple[int, int]:
+        """The slot that holds the longest prefix of `tokens`, and its length; (-1, 0) for none."""
+        best, best_length = -1, 0
+        for slot, resident in self._residents.items():
+            if resident.namespace != namespace or resident.length <= best_length:
+                continue
+            length = common_prefix(resident.tokens[: resident.length], tokens)
+            if length > best_length:
+                best, best_length = slot, length
+        return best, best_length
+
+    def can_start(self) -> bool:
+        """Whether a decodable slot is free or can be made free."""
+        return any(not self._is_running(slot) for slot in range(self._caps.n_slots))
+
+    def held_by_running(self, namespace: str, tokens: IntArray) -> int:
+        """Tokens of the longest prefix at hand whose cells a running slot holds anyway."""
+        slot, length = self.match(namespace, tokens)
+        return length if self._caps.shares_cells and self._is_running(slot) else 0
+
+    def start(self, namespace: str, tokens: IntArray, n_reusable: int) -> tuple[int, int]:
+        """Give a slot to a sequence, holding the longest prefix of its tokens at hand.
+
+        Args:
+            namespace: What its state depends on beside tokens.
+            tokens: What is to be computed; the array is kept, and filled as the sequence grows.
+            n_reusable: How many of them may come from another slot.
+
+        Returns:
+            The slot, and how many tokens it holds already.
+        """
+        source, length = self.match(namespace, tokens[:n_reusable])
+        slot = self._vacate(source)
+        if slot == source:
+            resident = self._residents[slot]
+            if length < resident.length:
+                self._save(slot, keep=source)
+            self._shorten(slot, length)
+        else:
+            resident = Resident(namespace, _NO_TOKENS, _NO_TOKENS)
+            self._residents[slot] = resident
+            if source >= 0:
+                self._copy(source, slot, length)
+                self._touch(source)
+        resident.running = True
+        resident.tokens = tokens
+        self._touch(slot)
+        return slot, resident.length
+
+    def extend(self, slot: int, n: int) -> None:
+        """Record that the slot's next n tokens were computed; `n_free` must be at least n."""
+        resident = self._residents[slot]
+        end = resident.length + n
+        if end > len(resident.cells):
+            grown = np.empty(max(end, 2 * len(resident.cells), 256), np.int32)
+            grown[: resident.length] = resident.cells[: resident.length]
+            resident.cells = grown
+        resident.cells[resident.length : end] = self._cells.take(n)
+        resident.length = end
+
+    def park(self, slot: int) -> None:
+        """Keep a slot's state for reuse; its sequence has ended."""
+        resident = self._residents[slot]
+        resident.running = False
+        resident.tokens = resident.tokens[: resident.length].copy()
+        self._touch(slot)
+        if resident.length == 0 or self._is_held_elsewhere(slot):
+            self.drop(slot)
+        else:
+            self._drop_shorter_than(slot)
+
+    def drop(self, slot: int) -> None:
+        """Forget a slot's state."""
+        self._shorten(slot, 0)
+        del self._residents[slot]
+
+    def resync(self, slot: int) -> None:
+        """After a failed decode: keep what the backend kept."""
+        kept = self._backend.length(slot)
+        resident = self._residents[slot]
+        if kept > resident.length:
+            self._backend.trim(slot, resident.length)
+        elif kept < resident.length:
+            self._shorten(slot, kept)
+
+    def make_room(self, n: int) -> bool:
+        """Drop parked states, least recently used first, until n cells are free."""
+        while self._cells.n_free < n:
+            parked = [slot for slot, r in self._residents.items() if not r.running]
+            if not parked:
+                return False
+            self.n_evicted += 1
+            self.drop(self._oldest(parked))
+        return True
+
+    def _is_running(self, slot: int) -> bool:
+        return slot in self._residents and self._residents[slot].running
+
+    def _vacate(self, source: int) -> int:
+        """A decodable slot without a state, or `source` itself where only that one is left."""
+        decodable = range(self._caps.n_slots)
+        empty = [slot for slot in decodable if slot not in self._residents]
+        if empty:
+            return empty[0]
+        parked = [slot for slot in decodable if not self._residents[slot].running]
+        if source in parked and (len(parked) == 1 or not self._caps.shares_cells):
+            return source
+        victim = self._oldest(slot for slot in parked if slot != source)
+        self._save(victim, keep=source)
+        self.drop(victim)
+        return victim
+
+    def _save(self, slot: int, *, keep: int) -> None:
+        """Copy a slot's state to a parking slot, where the backend has any."""
+        parking = range(self._caps.n_slots, self._caps.n_resident)
+        if not parking:
+            return
+        target = next((other for other in parking if other not in self._residents), None)
+        if target is None:
+            target = self._oldest(other for other in parking if other != keep)
+            self.n_evicted += 1
+            self.drop(target)
+        resident = self._residents[slot]
+        self._residents[target] = Resident(
+            resident.namespace, resident.tokens, _NO_TOKENS, running=False, used=resident.used
+        )
+        self._copy(slot, target, resident.length)
+
+    def _oldest(self, slots: Iterable[int]) -> int:
+        return min(slots, key=lambda slot: self._residents[slot].used)
+
+    def _copy(self, source: int, target: int, length: int) -> None:
+        cells = self._residents[source].cells[:length]
+        copied = self._residents[target]
+        if self._caps.shares_cells:
+            self._cells.share(cells)
+            copied.cells = cells.copy()
+        else:
+            copied.cells = self._cells.take(length)
+        copied.length = length
+        self._backend.copy(source, target, length)
+
+    def _shorten(self, slot: int, length: int) -> None:
+        resident = self._residents[slot]
+        if length < resident.length:
+            self._cells.release(resident.cells[length : resident.length])
+            resident.length = length
+            self._backend.trim(slot, length)
+
+    def _touch(self, slot: int) -> None:
+        self._uses += 1
+        self._residents[slot].used = self._uses
+
+    def _is_held_elsewhere(self, slot: int) -> bool:
+        mine = self._residents[slot]
+        return any(
+            other is not mine
+            and other.namespace == mine.namespace
+            and other.length >= mine.length
+            and common_prefix(other.tokens[: other.length], mine.tokens) == mine.length
+            for other in self._residents.values()
+        )
+
+    def _drop_shorter_than(self, slot: int) -> None:
+        mine = self._residents[slot]
+        covered = [
+            other
+            for other, r in self._residents.items()
+            if other != slot
+            and not r.running
+            and r.namespace == mine.namespace
+            and r.length <= mine.length
+            and common_prefix(r.tokens, mine.tokens) == r.length
+        ]
+        for other in covered:
+            self.drop(other)
+
+
+def common_prefix(a: IntArray, b: IntArray) -> int:
+    """How many tokens two arrays have in common at their head."""
+    n = min(len(a), len(b))
+    if n == 0 or a[0] != b[0]:
+        return 0
+    differ = a[:n] != b[:n]
+    first = int(differ.argmax())
+    return first if differ[first] else n

@@ -1,0 +1,181 @@
+"""The engine's face: an async stream of events for a request. Knows no HTTP and no messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Self
+
+from qwenkit.backends.base import Backend, Capabilities, ModelFacts, Tokenizer
+from qwenkit.engine.grammar import GrammarCompiler
+from qwenkit.engine.loop import EngineLoop
+from qwenkit.engine.observer import EngineSnapshot, Observer, SilentObserver
+from qwenkit.engine.request import Event, GenerationRequest, RequestDone
+from qwenkit.engine.sampling import Sampler
+from qwenkit.engine.sequence import Sequence
+from qwenkit.engine.task import Task
+from qwenkit.errors import ContextOverflow, EngineBusy, EngineStopped, InvalidRequest
+
+_RETRY_AFTER_S = 1.0
+_MAX_RETRY_AFTER_S = 60.0
+
+
+class Engine:
+    """Turns requests into streams of tokens, many at once, on one backend.
+
+    Args:
+        backend: A loaded model; the engine owns it from here on.
+        max_queue: Requests that may wait for a slot.
+        step_latency_s: Seconds a step may take while answers stream.
+        observer: Told what happens, for metrics.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_queue: int = 256,
+        step_latency_s: float = 0.25,
+        observer: Observer | None = None,
+    ) -> None:
+        self._backend = backend
+        self._max_queue = max_queue
+        self._loop = EngineLoop(
+            backend, step_latency_s=step_latency_s, observer=observer or SilentObserver()
+        )
+        self.grammars = GrammarCompiler(backend.tokenizer)
+        self._n_open = 0
+        self._typical_s = 0.0
+        self._accepting = True
+        self._closed = False
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's vocabulary."""
+        return self._backend.tokenizer
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the model says of itself."""
+        return self._backend.facts
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do."""
+        return self._backend.capabilities
+
+    def start(self) -> Self:
+        """Start the engine's thread."""
+        self._loop.start()
+        return self
+
+    def snapshot(self) -> EngineSnapshot:
+        """Counts of this moment."""
+        return self._loop.snapshot()
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Generate; closing the generator cancels the request and frees its slots.
+
+        Raises:
+            InvalidRequest: A field is wrong. This and the next three come before any event.
+            ContextOverflow: The prompt does not fit.
+            InvalidGrammar: The grammar doesn't compile.
+            EngineBusy: The queue is full.
+            EngineStopped: The engine is shutting down; before any event or after some.
+            DecodeFailed: The runtime failed on this request.
+        """
+        self._check_open()
+        self._check_tokens(request)
+        task = Task(request, asyncio.get_running_loop())
+        if request.grammar is not None:
+            # Compiling takes up to a second: it must not hold up the other streams of this loop.
+            await asyncio.to_thread(self.grammars.validate, request.grammar)
+        self._check_queue(request.n)
+        task.sequences = [self._new_sequence(request, choice) for choice in range(request.n)]
+        self._n_open += request.n
+        self._loop.submit(task)
+        done = False
+        try:
+            while not done:
+                item = await task.events.get()
+                if isinstance(item, Exception):
+                    done = True
+                    raise item
+                for event in item:
+                    done = isinstance(event, RequestDone)
+                    yield event
+        finally:
+            self._n_open -= request.n
+            if done:
+                self._learn_duration(task.age_s)
+            else:
+                self._loop.cancel(task)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no new request and wait for the running ones; what is left then is ended.
+
+        Returns:
+            Whether all of them ended by themselves.
+        """
+        self._accepting = False
+        drained = await asyncio.to_thread(self._loop.wait_idle, timeout_s)
+        if not drained:
+            self._loop.fail_all(_stopped)
+        return drained
+
+    def close(self) -> None:
+        """Stop the thread and free the model; streams that are still open end with an error."""
+        if self._closed:
+            return
+        self._closed = True
+        self._accepting = False
+        self._loop.fail_all(_stopped)
+        self._loop.stop()
+
+    def _check_open(self) -> None:
+        if not self._accepting:
+            raise _stopped()
+
+    def _check_tokens(self, request: GenerationRequest) -> None:
+        n_prompt, n_ctx = len(request.prompt), self.capabilities.n_ctx
+        if n_prompt + (request.max_tokens != 0) > n_ctx:
+            raise ContextOverflow(n_prompt=n_prompt, n_ctx=n_ctx)
+        n_vocab = self.tokenizer.n_vocab
+        if not 0 <= min(request.prompt) <= max(request.prompt) < n_vocab:
+            raise InvalidRequest(
+                f"the prompt has a token id outside the vocabulary of {n_vocab}", param="prompt"
+            )
+
+    def _check_queue(self, n: int) -> None:
+        n_slots = self.capabilities.n_slots
+        if self._n_open + n > self._max_queue + n_slots:
+            waits = (self._n_open - n_slots) / n_slots * self._typical_s
+            raise EngineBusy(
+                f"{self._n_open} answers are running or waiting, and the queue is full",
+                retry_after_s=min(max(waits, _RETRY_AFTER_S), _MAX_RETRY_AFTER_S),
+                hint="try again later, or serve with a larger MAX_QUEUE or N_PARALLEL",
+            )
+
+    def _new_sequence(self, request: GenerationRequest, choice: int) -> Sequence:
+        grammar = request.grammar
+        return Sequence(
+            request,
+            choice=choice,
+            n_ctx=self.capabilities.n_ctx,
+            tokenizer=self.tokenizer,
+            sampler=Sampler(
+                request.sampling,
+                n_vocab=self.tokenizer.n_vocab,
+                n_ctx=self.capabilities.n_ctx,
+                choice=choice,
+                vocab=getattr(self._backend, "llama_vocab", None),
+            ),
+            new_matcher=None if grammar is None else lambda: self.grammars.matcher(grammar),
+        )
+
+    def _learn_duration(self, seconds: float) -> None:
+        self._typical_s = 0.8 * self._typical_s + 0.2 * seconds
+
+
+def _stopped() -> EngineStopped:
+    return EngineStopped("the engine is shutting down", hint="send the request again later")

@@ -1,0 +1,325 @@
+"""The one thread that owns a backend: schedule, decode, draw, hand out, again.
+
+    inbox → Scheduler.admit → Scheduler.plan → Backend.decode → Sequence.advance → Outbox
+
+It never waits for anything but work, and nobody else touches the backend, the cache or a sequence.
+A request that fails is taken out alone; the others of its batch go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from qwenkit.backends.base import Aborted, Backend, ComputeFailed, FloatArray, NoRoom, Rows
+from qwenkit.engine.cache import SlotCache
+from qwenkit.engine.observer import EngineSnapshot, Observer
+from qwenkit.engine.request import Event, Token
+from qwenkit.engine.sampling import log_probabilities
+from qwenkit.engine.scheduler import Scheduler, Work
+from qwenkit.engine.sequence import Sequence
+from qwenkit.engine.task import Outbox, Task
+from qwenkit.errors import DecodeFailed, QwenkitError
+
+logger = logging.getLogger(__name__)
+
+Message = Callable[[], None]
+_SWITCH_INTERVAL_S = 5e-4
+
+
+class EngineLoop:
+    """Runs tasks on a backend until it is stopped.
+
+    Args:
+        backend: Decodes rows; owned from here on.
+        step_latency_s: Seconds a step may take while answers stream.
+        observer: Told what happens.
+    """
+
+    def __init__(self, backend: Backend, *, step_latency_s: float, observer: Observer) -> None:
+        self._backend = backend
+        self._observer = observer
+        self._cache = SlotCache(backend)
+        self._scheduler = Scheduler(
+            self._cache, backend.capabilities, step_latency_s=step_latency_s
+        )
+        self._tasks: dict[Sequence, Task] = {}
+        self._in_flight: frozenset[Task] = frozenset()
+        self._outbox = Outbox()
+        self._inbox: list[Message] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=self._run, name="qwenkit-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        # The default of 5 ms is how long another busy thread may keep this one waiting for the GIL
+        # after each decode.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._thread.start()
+
+    def submit(self, task: Task) -> None:
+        """Queue a task's sequences. Callable from any thread."""
+        self._idle.clear()
+        self._post(lambda: self._add(task))
+
+    def cancel(self, task: Task) -> None:
+        """Free what a task holds; it gets no further event. Callable from any thread."""
+        task.cancelled = True
+        if all(running.cancelled for running in self._in_flight):
+            self._backend.abort()
+        self._post(lambda: self._cancel(task))
+
+    def fail_all(self, error: Callable[[], Exception]) -> None:
+        """End every task with an error. Callable from any thread."""
+        self._post(lambda: self._fail_all(error))
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Block until no task is left; False if that takes longer."""
+        return self._idle.wait(timeout_s)
+
+    def stop(self) -> None:
+        """End the thread and free the backend."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._backend.abort()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._backend.close()
+
+    def snapshot(self) -> EngineSnapshot:
+        """Counts of this moment. Callable from any thread; they may be of a step's middle."""
+        caps = self._backend.capabilities
+        return EngineSnapshot(
+            n_running=len(self._scheduler.running),
+            n_waiting=len(self._scheduler.waiting),
+            n_slots=caps.n_slots,
+            n_parked=self._cache.n_parked,
+            cells_used=self._cache.n_used,
+            n_cells=caps.n_cells,
+            n_preempted=self._scheduler.n_preempted,
+            n_evicted=self._cache.n_evicted,
+        )
+
+    def _post(self, message: Message) -> None:
+        with self._changed:
+            self._inbox.append(message)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while self._take_messages():
+            self._admit()
+            works = self._scheduler.plan()
+            if works:
+                self._guarded_step(works)
+            self._outbox.flush()
+        self._outbox.flush()
+
+    def _guarded_step(self, works: list[Work]) -> None:
+        """A bug below ends the requests it met, not the thread that all others wait for."""
+        try:
+            self._step(works)
+        except Exception as exc:
+            logger.exception("a step failed on an internal error")
+            error = repr(exc)
+            for sequence in list(self._scheduler.running):
+                self._scheduler.discard(sequence)
+            self._fail_all(lambda: DecodeFailed(f"internal error: {error}"))
+
+    def _take_messages(self) -> bool:
+        """Handle what was posted, waiting for it when there is nothing to compute."""
+        with self._changed:
+            while not (self._inbox or self._stopping or self._tasks):
+                self._idle.set()
+                self._changed.wait()
+            messages, self._inbox = self._inbox, []
+            stopping = self._stopping
+        for message in messages:
+            message()
+        return not stopping
+
+    def _add(self, task: Task) -> None:
+        if task.cancelled:
+            return
+        for sequence in task.sequences:
+            self._tasks[sequence] = task
+            self._scheduler.add(sequence)
+
+    def _admit(self) -> None:
+        for sequence in self._scheduler.admit():
+            self._tasks[sequence].mark_started(sequence.n_computed)
+
+    def _step(self, works: list[Work]) -> None:
+        began = time.perf_counter()
+        n_decode = sum(work.sequence.prompt_done and work.n_rows == 1 for work in works)
+        n_rows = sum(work.n_rows for work in works)
+        self._in_flight = frozenset(self._tasks[work.sequence] for work in works)
+        try:
+            logits = self._backend.decode(_rows(works))
+        except NoRoom:
+            self._make_room()
+            return
+        except Aborted:
+            self._resync(works)
+            return
+        except ComputeFailed as exc:
+            self._resync(works)
+            self._isolate(works, exc)
+            return
+        finally:
+            self._in_flight = frozenset()
+        self._finish_step(works, logits)
+        seconds = time.perf_counter() - began
+        self._scheduler.pace.observe(n_decode, n_rows - n_decode, seconds)
+        self._observer.on_step(n_decode, n_rows - n_decode, seconds)
+
+    def _finish_step(self, works: list[Work], logits: FloatArray) -> None:
+        n_wanted = [_n_wanted(work) for work in works]
+        for work in works:
+            self._cache.extend(_slot(work.sequence), work.n_rows)
+            work.sequence.n_computed += work.n_rows
+        row = 0
+        for work, n in zip(works, n_wanted, strict=True):
+            if n and work.sequence in self._tasks:
+                self._use_logits(work, logits[row : row + n])
+            row += n
+
+    def _use_logits(self, work: Work, logits: FloatArray) -> None:
+        sequence = work.sequence
+        task = self._tasks[sequence]
+        if task.cancelled:
+            return
+        try:
+            if sequence.request.prompt_logprobs and sequence.choice == 0:
+                self._collect_prompt_logprobs(sequence, logits)
+            if sequence.n_pending == 0:
+                self._advance(sequence, task, logits[-1])
+        except QwenkitError as error:
+            self._fail(task, error)
+        except Exception as exc:
+            logger.exception("a request failed on an internal error")
+            self._fail(task, DecodeFailed(f"internal error: {exc!r}"))
+
+    def _advance(self, sequence: Sequence, task: Task, logits: FloatArray) -> None:
+        ready = task.mark_prompt_done()
+        if ready is not None:
+            self._observer.on_prompt(ready.n_prompt, ready.n_cached)
+            self._outbox.add(task, [ready])
+        events = sequence.advance(logits)
+        self._outbox.add(task, events)
+        self._observe_tokens(task, events)
+        if sequence.finished:
+            self._retire(sequence, task)
+
+    def _observe_tokens(self, task: Task, events: list[Event]) -> None:
+        if isinstance(events[0], Token):
+            seconds, is_first = task.seconds_since_token(events[0].choice)
+            observe = self._observer.on_first_token if is_first else self._observer.on_token_gap
+            observe(seconds)
+
+    def _collect_prompt_logprobs(self, sequence: Sequence, logits: FloatArray) -> None:
+        task = self._tasks[sequence]
+        n_top = sequence.request.logprobs or 0
+        first = sequence.n_computed - len(logits) + 1
+        for position, row in enumerate(logits, start=first):
+            if len(task.prompt_logprobs) == position < sequence.n_prompt:
+                token = int(sequence.tokens[position])
+                piece = self._backend.tokenizer.piece
+                task.prompt_logprobs.append(log_probabilities(row, token, n_top=n_top, piece=piece))
+
+    def _retire(self, sequence: Sequence, task: Task) -> None:
+        self._observer.on_choice_done(sequence.n_generated, sequence.outcome)
+        self._release(sequence, task)
+        if not task.sequences:
+            self._outbox.add(task, [task.done()])
+
+    def _release(self, sequence: Sequence, task: Task) -> None:
+        if sequence.slot is not None or sequence in self._scheduler.waiting:
+            self._scheduler.remove(sequence)
+        sequence.close()
+        task.sequences.remove(sequence)
+        del self._tasks[sequence]
+
+    def _cancel(self, task: Task) -> None:
+        for sequence in list(task.sequences):
+            if sequence in self._tasks:
+                self._observer.on_choice_done(sequence.n_generated, "cancelled")
+                self._release(sequence, task)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        for sequence in list(task.sequences):
+            self._observer.on_choice_done(sequence.n_generated, "error")
+            self._release(sequence, task)
+        self._outbox.fail(task, error)
+
+    def _fail_all(self, error: Callable[[], Exception]) -> None:
+        for task in set(self._tasks.values()):
+            self._fail(task, error())
+
+    def _make_room(self) -> None:
+        """The backend has less room than counted: drop what is parked, then the newest."""
+        caps = self._backend.capabilities
+        if self._cache.make_room(caps.n_cells) or self._cache.n_free:
+            logger.warning("the KV cache is fuller than counted; parked states were dropped")
+        if not self._scheduler.preempt_youngest():
+            for sequence in list(self._scheduler.running):
+                self._fail(self._tasks[sequence], DecodeFailed("the KV cache has no room left"))
+
+    def _resync(self, works: list[Work]) -> None:
+        for work in works:
+            slot = _slot(work.sequence)
+            self._cache.resync(slot)
+            work.sequence.n_computed = min(work.sequence.n_computed, self._backend.length(slot))
+
+    def _isolate(self, works: list[Work], error: ComputeFailed) -> None:
+        """Find out which sequence of a failed batch can't be computed, and fail only that one."""
+        if len(works) == 1:
+            sequence = works[0].sequence
+            self._fail(self._tasks[sequence], DecodeFailed(f"the runtime failed: {error}"))
+            return
+        for work in works:
+            if work.sequence in self._tasks:
+                n_rows = min(work.n_rows, work.sequence.n_pending)
+                self._step([Work(work.sequence, n_rows)])
+
+
+def _rows(works: list[Work]) -> Rows:
+    n = sum(work.n_rows for work in works)
+    tokens = np.empty(n, np.int32)
+    positions = np.empty(n, np.int32)
+    slots = np.empty(n, np.int32)
+    wanted = np.zeros(n, np.int8)
+    at = 0
+    for work in works:
+        first, end = work.sequence.n_computed, work.sequence.n_computed + work.n_rows
+        here = slice(at, at + work.n_rows)
+        tokens[here] = work.sequence.tokens[first:end]
+        positions[here] = np.arange(first, end)
+        slots[here] = _slot(work.sequence)
+        at += work.n_rows
+        n_wanted = _n_wanted(work)
+        if n_wanted:
+            wanted[at - n_wanted : at] = 1
+    return Rows(tokens, positions, slots, wanted)
+
+
+def _n_wanted(work: Work) -> int:
+    """Rows whose logits are wanted: the last one of a sequence, or all of them."""
+    if work.sequence.needs_all_logits:
+        return work.n_rows
+    return int(work.n_rows == work.sequence.n_pending)
+
+
+def _slot(sequence: Sequence) -> int:
+    slot = sequence.slot
+    if slot is None:
+        raise RuntimeError("a sequence without a slot was scheduled")
+    return slot

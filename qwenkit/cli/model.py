@@ -1,0 +1,157 @@
+"""`qwenkit model`: fetch, list, inspect and convert weights. Each command is one library call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qwenkit.cli import console
+
+if TYPE_CHECKING:
+    from qwenkit.models.info import ModelInfo
+    from qwenkit.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, list, inspect and convert models.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dtype = Annotated[
+    str, typer.Option(help="Number format: auto (as stored), f32, f16, bf16 or q8_0.")
+]
+INFO_CONTEXTS = (4096, 32768, 131072)
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="Hub id: owner/name or owner/name:QUANT.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Fetch a model from the Hub, convert it when it needs that, and print where it is."""
+    from qwenkit.models.resolve import resolve
+
+    settings = _settings()
+    spec = settings.model_spec()
+    found = resolve(
+        model,
+        home=spec.qwenkit_home,
+        backend=spec.runtime_backend,
+        dtype=spec.convert_dtype,
+        hub_token=spec.hub_token,
+        offline=spec.hub_offline,
+        progress=console.progress,
+    )
+    if json:
+        console.print_json(_plain(found))
+        return
+    console.line(str(found.path))
+    console.note(f"{found.name} is ready: MODEL_PATH={found.source} qwenkit serve")
+
+
+@app.command("list")
+def list_(*, json: Json = False) -> None:
+    """List the models on this machine."""
+    from qwenkit.models.library import list_models
+
+    models = list_models(_settings().qwenkit_home)
+    if json:
+        console.print_json(_plain(models))
+        return
+    rows = [(m.model, m.place, m.format, _size(m.size_bytes)) for m in models]
+    console.table("", ["Model", "Place", "Format", "Size"], rows)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A path, a Hub id that is here, or a demo's name.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Say what a model is, and the memory it takes."""
+    from qwenkit.models.info import inspect_model
+    from qwenkit.models.library import local_path
+
+    found = inspect_model(local_path(model, _settings().qwenkit_home))
+    if json:
+        console.print_json(_plain(found))
+        return
+    console.table("", ["Model", found.name], _info_rows(found))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of safetensors.")],
+    target: Annotated[Path, typer.Argument(help="The .gguf file to write.")],
+    *,
+    dtype: Dtype = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it is there.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Convert safetensors to GGUF."""
+    from qwenkit.errors import UsageError
+    from qwenkit.models.convert import convert_checkpoint
+    from qwenkit.models.info import inspect_model
+
+    if target.exists() and not force:
+        raise UsageError(f"`{target}` is there already", hint="replace it with --force")
+    convert_checkpoint(source, target, dtype=dtype, progress=console.progress)
+    made = inspect_model(target)
+    if json:
+        console.print_json(_plain(made))
+        return
+    console.line(str(target))
+    console.note(f"{_size(made.size_bytes)}, {_types(made)}")
+
+
+def _settings() -> Settings:
+    from qwenkit.settings import Settings
+
+    return Settings.load()
+
+
+def _info_rows(found: ModelInfo) -> list[tuple[str, str]]:
+    f16, q8_0 = found.kv_bytes_per_token["f16"], found.kv_bytes_per_token["q8_0"]
+    n_parameters = "unknown" if found.n_parameters is None else f"{found.n_parameters:,}"
+    return [
+        ("Format", f"{found.format}, {found.architecture}, {found.n_layers} layers"),
+        ("Parameters", n_parameters),
+        ("Size", f"{_size(found.size_bytes)} in {found.n_files} file(s)"),
+        ("Weights", _types(found) or "unknown"),
+        ("Vocabulary", f"{found.n_vocab:,}"),
+        ("Context", f"{found.n_ctx:,} {found.rope_scaling}".strip()),
+        ("Chat template", "yes" if found.has_chat_template else "no"),
+        ("KV cache a token", f"{_size(f16)} in f16, {_size(q8_0)} in q8_0"),
+        *(
+            (f"Memory at {n:,}", f"{_size(found.memory_bytes(n))} and compute buffers")
+            for n in INFO_CONTEXTS
+        ),
+    ]
+
+
+def _types(found: ModelInfo) -> str:
+    return ", ".join(f"{t.type} {_size(t.n_bytes)} ({t.n_tensors})" for t in found.types)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.2f} GB"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    fields = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {}
+    return {name: _json_value(item) for name, item in fields.items()}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_json_value(item) for item in value] if isinstance(value, (tuple, list)) else value

@@ -111,6 +111,17 @@ class Engine:
             else:
                 self._loop.cancel(task)
 
+    def warm(self, prompt: tuple[int, ...], *, namespace: str = "") -> None:
+        """Compute a prompt's state while nothing else runs, so that one that begins so finds it.
+
+        Nobody is told when it is done; it gives way to any request. Call it on an event loop.
+        """
+        if self._accepting and 0 < len(prompt) < self.capabilities.n_ctx:
+            request = GenerationRequest(prompt=prompt, max_tokens=0, namespace=namespace)
+            task = Task(request, asyncio.get_running_loop(), background=True)
+            task.sequences = [self._new_sequence(request, 0)]
+            self._loop.submit(task)
+
     async def drain(self, timeout_s: float) -> bool:
         """Take no new request and wait for the running ones; what is left then is ended.
 

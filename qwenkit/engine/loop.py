@@ -66,15 +66,20 @@ class EngineLoop:
         self._thread.start()
 
     def submit(self, task: Task) -> None:
-        """Queue a task's sequences. Callable from any thread."""
-        self._idle.clear()
+        """Queue a task's sequences. Callable from any thread.
+
+        A background task is dropped when anything else is there, or comes while it runs; what it
+        has computed stays in the cache.
+        """
+        if not task.background:
+            self._idle.clear()
+            self._abort_if(lambda running: running.background)
         self._post(lambda: self._add(task))
 
     def cancel(self, task: Task) -> None:
         """Free what a task holds; it gets no further event. Callable from any thread."""
         task.cancelled = True
-        if all(running.cancelled for running in self._in_flight):
-            self._backend.abort()
+        self._abort_if(lambda running: running.cancelled)
         self._post(lambda: self._cancel(task))
 
     def fail_all(self, error: Callable[[], Exception]) -> None:
@@ -108,6 +113,11 @@ class EngineLoop:
             n_preempted=self._scheduler.n_preempted,
             n_evicted=self._cache.n_evicted,
         )
+
+    def _abort_if(self, unwanted: Callable[[Task], bool]) -> None:
+        """End the running decode if none of its tasks is wanted any more."""
+        if all(map(unwanted, self._in_flight)):
+            self._backend.abort()
 
     def _post(self, message: Message) -> None:
         with self._changed:
@@ -147,8 +157,11 @@ class EngineLoop:
         return not stopping
 
     def _add(self, task: Task) -> None:
-        if task.cancelled:
+        if task.cancelled or (task.background and self._tasks):
             return
+        for other in set(self._tasks.values()):
+            if other.background:
+                self._cancel(other)
         for sequence in task.sequences:
             self._tasks[sequence] = task
             self._scheduler.add(sequence)

@@ -14,11 +14,23 @@ class Task:
     """One request and the event queue of whoever waits for it.
 
     The engine's thread alone changes it, except for `cancelled`, which the caller sets.
+
+    Args:
+        request: What was asked for.
+        loop: The event loop that its events go to.
+        background: Whether nobody waits for it: it runs only while nothing else does.
     """
 
-    def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        background: bool = False,
+    ) -> None:
         self.request = request
         self.loop = loop
+        self.background = background
         self.events: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
         self.cancelled = False
         self.sequences: list[Sequence] = []

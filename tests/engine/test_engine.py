@@ -404,3 +404,29 @@ async def test_closing_an_engine_ends_its_streams_and_frees_its_backend() -> Non
     with pytest.raises(EngineStopped):
         await running
     assert backend.closed
+
+
+async def test_a_prompt_warmed_while_idle_is_found_by_the_request_that_begins_so(
+    start_engine: Start,
+) -> None:
+    engine = start_engine(ScriptedBackend({"?": "z"}))
+    engine.warm(tuple(engine.tokenizer.encode("a" * 90)))
+    await settled(engine)
+    while engine.snapshot().cells_used < 90:
+        await asyncio.sleep(0)
+    assert (await ask(engine, "a" * 90 + "?")).ready.n_cached == 90
+
+
+async def test_warming_gives_way_to_a_request_at_once(start_engine: Start) -> None:
+    backend = ScriptedBackend(ABC)
+    engine = start_engine(backend)
+    backend.hold()
+    engine.warm(tuple(engine.tokenizer.encode("w" * 90)))
+    await asyncio.to_thread(backend.wait_until_held)
+    asked = asyncio.create_task(ask(engine, "abc"))
+    while engine._n_open < 1:
+        await asyncio.sleep(0)
+    await asyncio.to_thread(backend.wait_until_held)
+    backend.release()
+    assert (await asked).text() == "defghi"
+    assert not any((rows.tokens == ord("w")).any() for rows in backend.decodes[1:])

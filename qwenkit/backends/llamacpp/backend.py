@@ -291,20 +291,34 @@ def _n_outputs(options: LlamaOptions) -> int:
 
 
 def _facts(model: Any, content_id: str, options: LlamaOptions) -> ModelFacts:
-    description = ctypes.create_string_buffer(256)
-    native.llama_model_desc(model, description, 256)
+    n_params = native.llama_model_n_params(model)
+    architecture = _metadata(model, "general.architecture")
     template = native.llama_model_chat_template(model, None)
     depends_on = (content_id, options.kv_type, options.yarn_factor, options.yarn_original_ctx)
     return ModelFacts(
-        architecture=_metadata(model, "general.architecture"),
-        description=description.value.decode("utf-8", "replace"),
-        n_params=native.llama_model_n_params(model),
+        architecture=architecture,
+        description=f"{architecture} {_in_units(n_params)} {_quantisation(model)}",
+        n_params=n_params,
         size_bytes=native.llama_model_size(model),
         n_ctx_train=native.llama_model_n_ctx_train(model),
         chat_template=template.decode("utf-8", "replace") if template else None,
         runtime=f"llama.cpp (llama-cpp-python {llama_cpp.__version__})",
         fingerprint=hashlib.sha256(repr(depends_on).encode()).hexdigest()[:12],
     )
+
+
+def _quantisation(model: Any) -> str:
+    """The number format as llama.cpp names it, the third part of its own description."""
+    buffer = ctypes.create_string_buffer(256)
+    native.llama_model_desc(model, buffer, 256)
+    return buffer.value.decode("utf-8", "replace").split(maxsplit=2)[-1]
+
+
+def _in_units(n_params: int) -> str:
+    for unit, size in (("B", 10**9), ("M", 10**6)):
+        if n_params >= size:
+            return f"{n_params / size:.1f}{unit}"
+    return str(n_params)
 
 
 def _metadata(model: Any, key: str) -> str:

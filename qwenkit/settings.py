@@ -191,7 +191,7 @@ class Settings(BaseSettings):
             name = "_".join(str(part) for part in first["loc"][:1]).upper()
             raise InvalidSettings(
                 f"{name} is {first['input']!r}: {first['msg']}",
-                hint=f"set {name} in the environment or in .env",
+                hint=f"set {name}, or its flag, to a value that fits",
             ) from exc
 
     def model_spec(self) -> ModelSpec:

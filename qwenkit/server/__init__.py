@@ -1,0 +1,1 @@
+"""The HTTP server: OpenAI's API, tokens, health and metrics over one loaded model."""

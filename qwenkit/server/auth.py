@@ -1,0 +1,107 @@
+"""Says who may call what. Knows keys, roles and paths; nothing behind them.
+
+Everything is closed unless `OPEN_PATHS` names it. Without keys, everyone who can reach the server
+is its admin: `run.py` keeps such a server on loopback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from enum import IntEnum
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qwenkit.server.errors import Forbidden, Unauthorized, failure
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/health"})
+"""Paths that need no key: what a load balancer asks."""
+
+
+class Role(IntEnum):
+    """What a caller may do; each role may do what those below it may."""
+
+    NOBODY = 0
+    USER = 1
+    ADMIN = 2
+
+
+class KeyRing:
+    """The keys that open the server.
+
+    Args:
+        users: Keys that may use it; with none, everyone may.
+        admins: Keys that may also change what is served; with no key at all, everyone may.
+    """
+
+    def __init__(self, *, users: Iterable[str], admins: Iterable[str]) -> None:
+        self._roles = {_digest(key): Role.USER for key in users}
+        without_user_keys = not self._roles
+        self._roles |= {_digest(key): Role.ADMIN for key in admins}
+        self._anonymous = Role.NOBODY
+        if without_user_keys:
+            self._anonymous = Role.USER if self._roles else Role.ADMIN
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a caller without a key is refused."""
+        return self._anonymous is Role.NOBODY
+
+    def role(self, key: str) -> Role:
+        """The role that a key gives, in the same time whichever key it is."""
+        given = _digest(key)
+        role = self._anonymous
+        for digest, granted in self._roles.items():
+            if hmac.compare_digest(digest, given):
+                role = granted
+        return role
+
+
+def _digest(key: str) -> bytes:
+    # Digests are of one length, so that comparing them does not tell a key's length.
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class KeyAuth:
+    """Refuses a caller whose key opens nothing, and notes the role of the others."""
+
+    def __init__(self, app: ASGIApp, *, keys: KeyRing) -> None:
+        self.app = app
+        self.keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for those who may."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        key = _key(Headers(scope=scope))
+        role = self.keys.role(key)
+        scope.setdefault("state", {})["role"] = role
+        if role >= Role.USER or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+        else:
+            await failure(_refusal(key)).response()(scope, receive, send)
+
+
+def _refusal(key: str) -> Unauthorized:
+    if key:
+        return Unauthorized("the API key is wrong")
+    return Unauthorized("an API key is needed", hint="send the header Authorization: Bearer KEY")
+
+
+def _key(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def require_admin(request: Request) -> None:
+    """A dependency of routes that change what is served.
+
+    Raises:
+        Forbidden: The caller is no admin.
+    """
+    if request.scope["state"]["role"] < Role.ADMIN:
+        raise Forbidden("this needs an admin's key", hint="set ADMIN_API_KEYS and send one of them")

@@ -1,0 +1,22 @@
+"""Whether the process lives and whether it can answer. Knows nothing of the model but that."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from qwenkit.server.serving import ServingNow
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="Whether the process lives")
+async def healthz() -> dict[str, str]:
+    """Always 200: whoever can answer lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Whether requests are taken")
+@router.get("/health", summary="The same, as llama-server spells it")
+async def readyz(serving: ServingNow) -> dict[str, str]:
+    """200 when the model is loaded; 503 before that and during shutdown."""
+    return {"status": "ok", "model": serving.model.name}

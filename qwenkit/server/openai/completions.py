@@ -1,0 +1,201 @@
+"""`/v1/completions`: raw text continued. Knows the engine; no messages and no template.
+
+Sampling starts from Qwen's advice for answers without thinking; what the body names wins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from qwenkit.backends.base import Tokenizer
+from qwenkit.chat.completion import ChatModel
+from qwenkit.chat.constraint import JsonSchema
+from qwenkit.chat.presets import DIRECT
+from qwenkit.engine import grammar
+from qwenkit.engine.request import Event, GenerationRequest, Grammar, SamplingParams
+from qwenkit.errors import InvalidRequest
+from qwenkit.server.body import StrictRoute
+from qwenkit.server.disconnect import unless_disconnected
+from qwenkit.server.openai import generation
+from qwenkit.server.openai.completion_answer import CompletionAnswer, Echo
+from qwenkit.server.openai.fan_in import fan_in
+from qwenkit.server.openai.schema import CompletionBody
+from qwenkit.server.openai.wire import Envelope, make_id
+from qwenkit.server.serving import ServingNow
+from qwenkit.server.sse import DONE, EventStream
+from qwenkit.server.tokenizing import check_ids, decode, encode
+
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's, for this endpoint."""
+MAX_CHOICES = 128
+"""Of all prompts of a request together."""
+FIM_STOPS = (
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+)
+
+router = APIRouter(tags=["completions"], route_class=StrictRoute)
+
+
+@router.post("/v1/completions", summary="Continue a text", response_model=None)
+async def completions(
+    body: CompletionBody, request: Request, serving: ServingNow
+) -> Response | dict[str, Any]:
+    """OpenAI's older API: a raw prompt, or a prompt and a suffix with a hole between them."""
+    model = serving.named(body.model)
+    with_usage = generation.wants_usage(body)
+    with generation.spelled_as(body):
+        prompts = await _prompts(body, model.engine.tokenizer)
+        requests = _requests(body, prompts, model.engine.tokenizer)
+    answer = CompletionAnswer(
+        _envelope(model), n=generation.n_choices(body), echoes=_echoes(body, prompts, model)
+    )
+    events = _events(body, model, requests)
+    if body.stream:
+        chunks = _chunks(events, answer, with_usage=with_usage)
+        return EventStream(chunks, ping_s=serving.limits.sse_ping_s)
+    return await unless_disconnected(request, _whole(events, answer))
+
+
+def _envelope(model: ChatModel) -> Envelope:
+    return Envelope(
+        make_id("cmpl"),
+        "text_completion",
+        int(time.time()),
+        model.name,
+        model.engine.facts.fingerprint,
+    )
+
+
+async def _events(
+    body: CompletionBody, model: ChatModel, requests: list[GenerationRequest]
+) -> AsyncGenerator[tuple[int, Event]]:
+    with generation.spelled_as(body):
+        async with aclosing(fan_in([model.engine.stream(each) for each in requests])) as events:
+            async for event in events:
+                yield event
+
+
+async def _whole(
+    events: AsyncGenerator[tuple[int, Event]], answer: CompletionAnswer
+) -> dict[str, Any]:
+    async with aclosing(events):
+        async for prompt, event in events:
+            answer.feed(prompt, event)
+    return answer.whole()
+
+
+async def _chunks(
+    events: AsyncGenerator[tuple[int, Event]], answer: CompletionAnswer, *, with_usage: bool
+) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        async for prompt, event in events:
+            for index in answer.feed(prompt, event):
+                yield answer.chunk(index, with_usage=with_usage)
+    if with_usage:
+        yield answer.usage_chunk()
+    yield DONE
+
+
+def _requests(
+    body: CompletionBody, prompts: list[list[int]], tokenizer: Tokenizer
+) -> list[GenerationRequest]:
+    n = generation.n_choices(body)
+    if body.best_of is not None and body.best_of != n:
+        raise InvalidRequest("best_of other than n is not supported", param="best_of")
+    wanted = generation.max_tokens(body)
+    template = GenerationRequest(
+        prompt=(0,),
+        max_tokens=DEFAULT_MAX_TOKENS if wanted is None else wanted,
+        sampling=_sampling(body, tokenizer),
+        n=n,
+        stop=generation.stops(body),
+        stop_tokens=_fim_stops(tokenizer) if body.suffix is not None else frozenset(),
+        ignore_eos=bool(body.ignore_eos),
+        logprobs=body.logprobs,
+        prompt_logprobs=bool(body.echo) and body.logprobs is not None,
+        grammar=_grammar(body),
+    )
+    return [replace(template, prompt=tuple(prompt)) for prompt in prompts]
+
+
+def _grammar(body: CompletionBody) -> Grammar | None:
+    form = generation.named_form(body)
+    return grammar.json_schema(form.schema) if isinstance(form, JsonSchema) else form
+
+
+def _sampling(body: CompletionBody, tokenizer: Tokenizer) -> SamplingParams:
+    return replace(DIRECT, **generation.named_sampling(body, n_vocab=tokenizer.n_vocab))
+
+
+async def _prompts(body: CompletionBody, tokenizer: Tokenizer) -> list[list[int]]:
+    given = _as_list(body.prompt)
+    n_choices = len(given) * generation.n_choices(body)
+    if n_choices > MAX_CHOICES:
+        raise InvalidRequest(
+            f"{n_choices} choices in one request; at most {MAX_CHOICES}", param="prompt"
+        )
+    if body.suffix is not None:
+        return [await _fill_in(each, body.suffix, tokenizer) for each in given]
+    return [await _raw(each, tokenizer) for each in given]
+
+
+def _as_list(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+    if isinstance(prompt[0], int):
+        return [prompt]
+    return prompt  # type: ignore[return-value]
+
+
+async def _raw(prompt: str | list[int], tokenizer: Tokenizer) -> list[int]:
+    if isinstance(prompt, str):
+        return await encode(tokenizer, prompt, special=True)
+    check_ids(tokenizer, prompt, param="prompt")
+    return prompt
+
+
+async def _fill_in(prompt: str | list[int], suffix: str, tokenizer: Tokenizer) -> list[int]:
+    if not isinstance(prompt, str):
+        raise InvalidRequest("suffix needs a prompt that is text", param="suffix")
+    # Only the marks are control tokens: code that holds their spelling stays text.
+    return [
+        _mark(tokenizer, "<|fim_prefix|>"),
+        *await encode(tokenizer, prompt, special=False),
+        _mark(tokenizer, "<|fim_suffix|>"),
+        *await encode(tokenizer, suffix, special=False),
+        _mark(tokenizer, "<|fim_middle|>"),
+    ]
+
+
+def _mark(tokenizer: Tokenizer, text: str) -> int:
+    token = tokenizer.token_id(text)
+    if token is None:
+        raise InvalidRequest(
+            f"the model has no token {text}, so it can't fill in before a suffix", param="suffix"
+        )
+    return token
+
+
+def _fim_stops(tokenizer: Tokenizer) -> frozenset[int]:
+    ids = (tokenizer.token_id(text) for text in FIM_STOPS)
+    return frozenset(token for token in ids if token is not None)
+
+
+def _echoes(body: CompletionBody, prompts: list[list[int]], model: ChatModel) -> list[Echo]:
+    if not body.echo:
+        return [Echo() for _ in prompts]
+    tokenizer = model.engine.tokenizer
+    return [Echo(decode(tokenizer, each), decode(tokenizer, each[:1])) for each in prompts]

@@ -37,9 +37,9 @@ class Capabilities:
         n_slots: Sequences that can be decoded together.
         n_resident: Sequences whose state can be held; the ones past `n_slots` are only parked.
         n_ctx: Tokens one sequence can hold.
-        n_cells: Tokens all sequences can hold together, shared ones counted once.
-        n_batch: Most rows in one decode.
-        n_outputs: Most rows with logits in one decode.
+        n_cells: Tokens all sequences can hold together, shared ones counted once; at least `n_ctx`.
+        n_batch: Most rows in one decode; at least `n_slots`.
+        n_outputs: Most rows with logits in one decode; at least `n_slots`.
         shares_cells: Whether a copy shares the cells of its source instead of taking new ones.
     """
 

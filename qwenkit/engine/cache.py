@@ -86,6 +86,7 @@ class SlotCache:
         self._caps = backend.capabilities
         self._cells = Cells(self._caps.n_cells)
         self._residents: dict[int, Resident] = {}
+        self._n_running = 0
         self._uses = 0
         self.n_evicted = 0
 
@@ -101,14 +102,16 @@ class SlotCache:
 
     @property
     def n_parked(self) -> int:
-        """Slots that are only kept for reuse."""
-        return sum(not resident.running for resident in self._residents.values())
+        """Slots that are only kept for reuse. Callable from any thread."""
+        return len(self._residents) - self._n_running
 
     def n_available(self) -> int:
         """Cells that are free or would be if every parked state were dropped."""
-        running = [r.cells[: r.length] for r in self._residents.values() if r.running]
-        held = np.unique(np.concatenate([_NO_TOKENS, *running]))
-        return self._caps.n_cells - len(held)
+        held = np.zeros(self._caps.n_cells, bool)
+        for resident in self._residents.values():
+            if resident.running:
+                held[resident.cells[: resident.length]] = True
+        return self._caps.n_cells - int(np.count_nonzero(held))
 
     def match(self, namespace: str, tokens: IntArray) -> tuple[int, int]:
         """The slot that holds the longest prefix of `tokens`, and its length; (-1, 0) for none."""
@@ -152,9 +155,11 @@ class SlotCache:
             resident = Resident(namespace, _NO_TOKENS, _NO_TOKENS)
             self._residents[slot] = resident
             if source >= 0:
-                self._copy(source, slot, length)
                 self._touch(source)
+                if self._has_room_for_copy(source, length):
+                    self._copy(source, slot, length)
         resident.running = True
+        self._n_running += 1
         resident.tokens = tokens
         self._touch(slot)
         return slot, resident.length
@@ -174,6 +179,7 @@ class SlotCache:
         """Keep a slot's state for reuse; its sequence has ended."""
         resident = self._residents[slot]
         resident.running = False
+        self._n_running -= 1
         resident.tokens = resident.tokens[: resident.length].copy()
         self._touch(slot)
         if resident.length == 0 or self._is_held_elsewhere(slot):
@@ -184,7 +190,15 @@ class SlotCache:
     def drop(self, slot: int) -> None:
         """Forget a slot's state."""
         self._shorten(slot, 0)
-        del self._residents[slot]
+        self._n_running -= self._residents.pop(slot).running
+
+    def reset(self) -> None:
+        """Forget every state, whatever the books say of it."""
+        for slot in range(self._caps.n_resident):
+            self._backend.trim(slot, 0)
+        self._residents.clear()
+        self._n_running = 0
+        self._cells = Cells(self._caps.n_cells)
 
     def resync(self, slot: int) -> None:
         """After a failed decode: keep what the backend kept."""
@@ -223,20 +237,29 @@ class SlotCache:
         return victim
 
     def _save(self, slot: int, *, keep: int) -> None:
-        """Copy a slot's state to a parking slot, where the backend has any."""
+        """Copy a slot's state to a parking slot, where one is to be had."""
+        resident = self._residents[slot]
         parking = range(self._caps.n_slots, self._caps.n_resident)
-        if not parking:
-            return
         target = next((other for other in parking if other not in self._residents), None)
+        if not self._caps.shares_cells and self.n_free < resident.length:
+            return
         if target is None:
-            target = self._oldest(other for other in parking if other != keep)
+            evictable = [other for other in parking if other != keep]
+            if not evictable:
+                return
+            target = self._oldest(evictable)
             self.n_evicted += 1
             self.drop(target)
-        resident = self._residents[slot]
         self._residents[target] = Resident(
             resident.namespace, resident.tokens, _NO_TOKENS, running=False, used=resident.used
         )
         self._copy(slot, target, resident.length)
+
+    def _has_room_for_copy(self, source: int, length: int) -> bool:
+        if self._caps.shares_cells:
+            return True
+        # Making room may take the source itself.
+        return self.make_room(length) and source in self._residents
 
     def _oldest(self, slots: Iterable[int]) -> int:
         return min(slots, key=lambda slot: self._residents[slot].used)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Self
 
 from qwenkit.backends.base import Backend, Capabilities, ModelFacts, Tokenizer
-from qwenkit.engine.grammar import GrammarCompiler
-from qwenkit.engine.loop import EngineLoop
+from qwenkit.engine.grammar import GrammarCompiler, Matcher
+from qwenkit.engine.loop import EngineLoop, engine_stopped
 from qwenkit.engine.observer import EngineSnapshot, Observer, SilentObserver
 from qwenkit.engine.request import Event, GenerationRequest, RequestDone
 from qwenkit.engine.sampling import Sampler
 from qwenkit.engine.sequence import Sequence
 from qwenkit.engine.task import Task
-from qwenkit.errors import ContextOverflow, EngineBusy, EngineStopped, InvalidRequest
+from qwenkit.errors import ContextOverflow, EngineBusy, InvalidRequest
 
 _RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 60.0
@@ -87,13 +87,17 @@ class Engine:
         self._check_open()
         self._check_tokens(request)
         task = Task(request, asyncio.get_running_loop())
+        new_matcher = None
         if request.grammar is not None:
             # Compiling takes up to a second: it must not hold up the other streams of this loop.
-            await asyncio.to_thread(self.grammars.validate, request.grammar)
+            new_matcher = await asyncio.to_thread(self.grammars.prepare, request.grammar)
+            self._check_open()
         self._check_queue(request.n)
-        task.sequences = [self._new_sequence(request, choice) for choice in range(request.n)]
-        self._n_open += request.n
+        task.sequences = [
+            self._new_sequence(request, choice, new_matcher) for choice in range(request.n)
+        ]
         self._loop.submit(task)
+        self._n_open += request.n
         done = False
         try:
             while not done:
@@ -114,12 +118,16 @@ class Engine:
     def warm(self, prompt: tuple[int, ...], *, namespace: str = "") -> None:
         """Compute a prompt's state while nothing else runs, so that one that begins so finds it.
 
-        Nobody is told when it is done; it gives way to any request. Call it on an event loop.
+        Nobody is told when it is done; it gives way to any request. Callable from any thread.
+
+        Raises:
+            EngineStopped: The engine is shutting down.
         """
-        if self._accepting and 0 < len(prompt) < self.capabilities.n_ctx:
+        self._check_open()
+        if 0 < len(prompt) < self.capabilities.n_ctx:
             request = GenerationRequest(prompt=prompt, max_tokens=0, namespace=namespace)
-            task = Task(request, asyncio.get_running_loop(), background=True)
-            task.sequences = [self._new_sequence(request, 0)]
+            task = Task(request, loop=None)
+            task.sequences = [self._new_sequence(request, 0, None)]
             self._loop.submit(task)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -131,7 +139,7 @@ class Engine:
         self._accepting = False
         drained = await asyncio.to_thread(self._loop.wait_idle, timeout_s)
         if not drained:
-            self._loop.fail_all(_stopped)
+            self._loop.fail_all(engine_stopped)
         return drained
 
     def close(self) -> None:
@@ -140,12 +148,11 @@ class Engine:
             return
         self._closed = True
         self._accepting = False
-        self._loop.fail_all(_stopped)
         self._loop.stop()
 
     def _check_open(self) -> None:
         if not self._accepting:
-            raise _stopped()
+            raise engine_stopped()
 
     def _check_tokens(self, request: GenerationRequest) -> None:
         n_prompt, n_ctx = len(request.prompt), self.capabilities.n_ctx
@@ -159,7 +166,8 @@ class Engine:
 
     def _check_queue(self, n: int) -> None:
         n_slots = self.capabilities.n_slots
-        if self._n_open + n > self._max_queue + n_slots:
+        # A request with more choices than all the room there is would never come in otherwise.
+        if self._n_open and self._n_open + n > self._max_queue + n_slots:
             waits = (self._n_open - n_slots) / n_slots * self._typical_s
             raise EngineBusy(
                 f"{self._n_open} answers are running or waiting, and the queue is full",
@@ -167,8 +175,9 @@ class Engine:
                 hint="try again later, or serve with a larger MAX_QUEUE or N_PARALLEL",
             )
 
-    def _new_sequence(self, request: GenerationRequest, choice: int) -> Sequence:
-        grammar = request.grammar
+    def _new_sequence(
+        self, request: GenerationRequest, choice: int, new_matcher: Callable[[], Matcher] | None
+    ) -> Sequence:
         return Sequence(
             request,
             choice=choice,
@@ -181,12 +190,8 @@ class Engine:
                 choice=choice,
                 vocab=getattr(self._backend, "llama_vocab", None),
             ),
-            new_matcher=None if grammar is None else lambda: self.grammars.matcher(grammar),
+            new_matcher=new_matcher,
         )
 
     def _learn_duration(self, seconds: float) -> None:
         self._typical_s = 0.8 * self._typical_s + 0.2 * seconds
-
-
-def _stopped() -> EngineStopped:
-    return EngineStopped("the engine is shutting down", hint="send the request again later")

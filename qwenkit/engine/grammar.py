@@ -1,27 +1,35 @@
 """Constrains output to a JSON schema, a regular expression, GBNF or Lark, by llguidance.
 
 Every kind is turned into one Lark text; a `Matcher` then says which tokens may come next. The
-sampler draws freely and only a token that is refused costs a mask over the vocabulary: drawing
-again among the allowed ones gives exactly the distribution that masking first would have given.
+sampler draws freely and only a token that is refused costs a mask over the vocabulary and another
+draw. Without truncation (top_k, top_p, …) that is exactly the distribution of masking first; with
+it, an allowed token that survived beside refused ones is a little likelier.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llguidance
 import numpy as np
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from qwenkit.backends.base import FloatArray, Tokenizer
 from qwenkit.engine.request import Grammar
 from qwenkit.errors import InvalidGrammar
 
 _MAX_CACHED = 64
+# Some grammars take a time to compile that grows with the square of their length: at this one, a
+# second; at three times as much, ten.
+_MAX_CHARS = 256 * 1024
+# A regular expression stands between slashes on one line; what is escaped already stays so.
+_UNSAFE_IN_LARK = re.compile(r"\\.|/|\n", re.DOTALL)
+_LARK_SAFE = {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}
 # Without a bound a model that likes white space could go on with it for ever.
 _WHITE_SPACE = r"(| |\n{1,2}[ \t]{0,32})"
 _SILENT = 0
@@ -34,13 +42,33 @@ def json_schema(schema: Mapping[str, Any] | bool, *, after: str = "") -> Grammar
         schema: JSON Schema, as far as llguidance supports it.
         after: Lark expression for what may precede the value, such as `/\\s*/`.
     """
+    return lark(f"start: {after} value\nvalue: {json_rule(schema)}\n")
+
+
+def json_rule(
+    schema: Mapping[str, Any] | bool, *, compact: bool = False, lenient: bool = False
+) -> str:
+    """A Lark expression for one JSON value that is valid against the schema.
+
+    Args:
+        schema: JSON Schema.
+        compact: Spaced as `json.dumps` does it, and no other way.
+        lenient: Ignore keywords that can't be enforced instead of refusing them.
+
+    Raises:
+        InvalidGrammar: The schema is no JSON.
+    """
+    options: dict[str, Any] = {"lenient": lenient}
+    if compact:
+        options |= {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    else:
+        options["whitespace_pattern"] = _WHITE_SPACE
     if isinstance(schema, Mapping):
-        schema = {"x-guidance": {"whitespace_pattern": _WHITE_SPACE}, **schema}
+        schema = {**schema, "x-guidance": options}
     try:
-        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        return "%json " + json.dumps(schema, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as exc:
-        raise InvalidGrammar(f"the schema is not JSON: {exc}", param="response_format") from exc
-    return lark(f"start: {after} value\nvalue: %json {text}\n")
+        raise InvalidGrammar(f"the schema is no JSON: {exc}", param="response_format") from exc
 
 
 def json_object(*, after: str = "") -> Grammar:
@@ -50,7 +78,7 @@ def json_object(*, after: str = "") -> Grammar:
 
 def regex(pattern: str) -> Grammar:
     """Output that matches a regular expression (Rust's syntax) from end to end."""
-    escaped = pattern.replace("/", "\\/")
+    escaped = _UNSAFE_IN_LARK.sub(lambda found: _LARK_SAFE.get(found[0], found[0]), pattern)
     return lark(f"start: TEXT\nTEXT: /{escaped}/\n")
 
 
@@ -65,7 +93,7 @@ def gbnf(text: str) -> Grammar:
     """Output in the language of a GBNF grammar, as llama.cpp writes them; `root` is its start."""
     try:
         return lark(gbnf_to_lark(text))
-    except (GbnfToLarkError, ValueError, KeyError, IndexError, RecursionError) as exc:
+    except Exception as exc:  # it raises bare ones for grammars without a root
         raise InvalidGrammar(f"the GBNF grammar can't be read: {exc}", param="grammar") from exc
 
 
@@ -89,14 +117,11 @@ class Matcher:
         """Set the logits of all tokens that may not come next to -inf.
 
         Raises:
-            InvalidGrammar: No token may come next.
+            InvalidGrammar: The grammar met a limit.
         """
         bits = np.frombuffer(self._inner.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little", count=self._n_vocab).view(bool)
-        if not allowed.any():
-            raise InvalidGrammar(
-                f"the grammar allows no token here: {self._inner.get_error()}", param="grammar"
-            )
+        self._check()  # after an error the bits allow the end of the text, which is not due
         row[~allowed] = -np.inf
 
     def accept(self, token: int) -> None:
@@ -105,13 +130,17 @@ class Matcher:
         Raises:
             InvalidGrammar: The grammar met a limit or does not allow it.
         """
-        if not self._inner.consume_token(token):
-            raise InvalidGrammar(self._inner.get_error(), param="grammar")
+        self._inner.consume_token(token)
+        self._check()
 
     @property
     def complete(self) -> bool:
         """Whether nothing can follow."""
         return bool(self._inner.is_stopped())
+
+    def _check(self) -> None:
+        if self._inner.is_error():
+            raise InvalidGrammar(_first_line(self._inner.get_error()), param="grammar")
 
 
 class GrammarCompiler:
@@ -122,27 +151,41 @@ class GrammarCompiler:
         self._vocabulary: llguidance.LLTokenizer | None = None
         self._compiled: OrderedDict[str, llguidance.LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
+        self._reading_vocabulary = threading.Lock()
 
     def validate(self, grammar: Grammar) -> None:
         """Raise `InvalidGrammar` if the grammar doesn't compile."""
-        self.matcher(grammar)
+        self.prepare(grammar)
 
     def matcher(self, grammar: Grammar) -> Matcher:
-        """A fresh matcher at the grammar's start.
+        """A fresh matcher at the grammar's start; see `prepare`."""
+        return self.prepare(grammar)()
+
+    def prepare(self, grammar: Grammar) -> Callable[[], Matcher]:
+        """Compile a grammar; what is returned makes fresh matchers of it in no time.
 
         Raises:
             InvalidGrammar: It doesn't compile; the message says where.
         """
         with self._lock:
-            compiled = self._compiled.pop(grammar.lark, None) or self._compile(grammar.lark)
+            compiled = self._compiled.pop(grammar.lark, None)
+        # Outside the lock: whoever needs a grammar that is ready must not wait for this one.
+        compiled = compiled or self._compile(grammar.lark)
+        with self._lock:
             self._compiled[grammar.lark] = compiled
             if len(self._compiled) > _MAX_CACHED:
                 self._compiled.popitem(last=False)
-            return Matcher(compiled.deep_copy(), self._tokenizer.n_vocab)
+        return lambda: Matcher(compiled.deep_copy(), self._tokenizer.n_vocab)
 
     def _compile(self, text: str) -> llguidance.LLMatcher:
-        if self._vocabulary is None:
-            self._vocabulary = _vocabulary(self._tokenizer)
+        if len(text) > _MAX_CHARS:
+            raise InvalidGrammar(
+                f"the grammar is {len(text)} characters long, the longest is {_MAX_CHARS}",
+                param="grammar",
+            )
+        with self._reading_vocabulary:
+            if self._vocabulary is None:
+                self._vocabulary = _vocabulary(self._tokenizer)
         matcher = llguidance.LLMatcher(self._vocabulary, text, log_level=_SILENT)
         if matcher.is_error():
             raise InvalidGrammar(_first_line(matcher.get_error()), param="grammar")

@@ -18,18 +18,19 @@ import numpy as np
 
 from qwenkit.backends.base import Aborted, Backend, ComputeFailed, FloatArray, NoRoom, Rows
 from qwenkit.engine.cache import SlotCache
-from qwenkit.engine.observer import EngineSnapshot, Observer
+from qwenkit.engine.observer import EngineSnapshot, Observer, SilentObserver
 from qwenkit.engine.request import Event, Token
 from qwenkit.engine.sampling import log_probabilities
 from qwenkit.engine.scheduler import Scheduler, Work
 from qwenkit.engine.sequence import Sequence
 from qwenkit.engine.task import Outbox, Task
-from qwenkit.errors import DecodeFailed, QwenkitError
+from qwenkit.errors import DecodeFailed, EngineStopped, QwenkitError
 
 logger = logging.getLogger(__name__)
 
 Message = Callable[[], None]
 _SWITCH_INTERVAL_S = 5e-4
+_ABORT_INTERVAL_S = 0.05
 
 
 class EngineLoop:
@@ -50,7 +51,7 @@ class EngineLoop:
         )
         self._tasks: dict[Sequence, Task] = {}
         self._in_flight: frozenset[Task] = frozenset()
-        self._outbox = Outbox()
+        self._outbox = Outbox(unheard=self.cancel)
         self._inbox: list[Message] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -70,11 +71,18 @@ class EngineLoop:
 
         A background task is dropped when anything else is there, or comes while it runs; what it
         has computed stays in the cache.
+
+        Raises:
+            EngineStopped: It was stopped before.
         """
-        if not task.background:
-            self._idle.clear()
-            self._abort_if(lambda running: running.background)
-        self._post(lambda: self._add(task))
+        with self._changed:
+            if self._stopping:
+                raise engine_stopped()
+            if not task.background:
+                # Under the lock: the thread must not find itself idle in between.
+                self._idle.clear()
+                self._abort_if(lambda running: running.background)
+            self._post(lambda: self._add(task))
 
     def cancel(self, task: Task) -> None:
         """Free what a task holds; it gets no further event. Callable from any thread."""
@@ -91,13 +99,14 @@ class EngineLoop:
         return self._idle.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the thread and free the backend."""
+        """End every task with an error, then the thread, and free the backend."""
         with self._changed:
+            self.fail_all(engine_stopped)
             self._stopping = True
-            self._changed.notify()
-        self._backend.abort()
-        if self._thread.ident is not None:
-            self._thread.join()
+        # Once is not enough: a decode that begins just after an abort does not notice it.
+        while self._thread.is_alive():
+            self._backend.abort()
+            self._thread.join(_ABORT_INTERVAL_S)
         self._backend.close()
 
     def snapshot(self) -> EngineSnapshot:
@@ -116,7 +125,7 @@ class EngineLoop:
 
     def _abort_if(self, unwanted: Callable[[Task], bool]) -> None:
         """End the running decode if none of its tasks is wanted any more."""
-        if all(map(unwanted, self._in_flight)):
+        if self._in_flight and all(map(unwanted, self._in_flight)):
             self._backend.abort()
 
     def _post(self, message: Message) -> None:
@@ -125,36 +134,43 @@ class EngineLoop:
             self._changed.notify()
 
     def _run(self) -> None:
-        while self._take_messages():
-            self._admit()
-            works = self._scheduler.plan()
-            if works:
-                self._guarded_step(works)
-            self._outbox.flush()
-        self._outbox.flush()
+        while self._turn():
+            pass
+        self._idle.set()
 
-    def _guarded_step(self, works: list[Work]) -> None:
+    def _turn(self) -> bool:
+        """Do what was posted and compute one step; False when that was the last turn."""
+        messages, stopping = self._take_messages()
+        for act in (*messages, self._schedule):
+            self._guarded(act)
+        self._outbox.flush()
+        return not stopping
+
+    def _schedule(self) -> None:
+        self._admit()
+        works = self._scheduler.plan()
+        if works:
+            self._step(works)
+
+    def _guarded(self, act: Message) -> None:
         """A bug below ends the requests it met, not the thread that all others wait for."""
         try:
-            self._step(works)
+            act()
         except Exception as exc:
             logger.exception("a step failed on an internal error")
             error = repr(exc)
-            for sequence in list(self._scheduler.running):
-                self._scheduler.discard(sequence)
             self._fail_all(lambda: DecodeFailed(f"internal error: {error}"))
+            self._cache.reset()
 
-    def _take_messages(self) -> bool:
-        """Handle what was posted, waiting for it when there is nothing to compute."""
+    def _take_messages(self) -> tuple[list[Message], bool]:
+        """What was posted, and whether to stop; waits when there is nothing to compute."""
         with self._changed:
-            while not (self._inbox or self._stopping or self._tasks):
+            if not self._inbox and all(task.background for task in self._tasks.values()):
                 self._idle.set()
+            while not (self._inbox or self._stopping or self._tasks):
                 self._changed.wait()
             messages, self._inbox = self._inbox, []
-            stopping = self._stopping
-        for message in messages:
-            message()
-        return not stopping
+            return messages, self._stopping
 
     def _add(self, task: Task) -> None:
         if task.cancelled or (task.background and self._tasks):
@@ -224,7 +240,7 @@ class EngineLoop:
     def _advance(self, sequence: Sequence, task: Task, logits: FloatArray) -> None:
         ready = task.mark_prompt_done()
         if ready is not None:
-            self._observer.on_prompt(ready.n_prompt, ready.n_cached)
+            self._observer_of(task).on_prompt(ready.n_prompt, ready.n_cached)
             self._outbox.add(task, [ready])
         events = sequence.advance(logits)
         self._outbox.add(task, events)
@@ -249,7 +265,7 @@ class EngineLoop:
                 task.prompt_logprobs.append(log_probabilities(row, token, n_top=n_top, piece=piece))
 
     def _retire(self, sequence: Sequence, task: Task) -> None:
-        self._observer.on_choice_done(sequence.n_generated, sequence.outcome)
+        self._observer_of(task).on_choice_done(sequence.n_generated, sequence.outcome)
         self._release(sequence, task)
         if not task.sequences:
             self._outbox.add(task, [task.done()])
@@ -264,25 +280,31 @@ class EngineLoop:
     def _cancel(self, task: Task) -> None:
         for sequence in list(task.sequences):
             if sequence in self._tasks:
-                self._observer.on_choice_done(sequence.n_generated, "cancelled")
+                self._observer_of(task).on_choice_done(sequence.n_generated, "cancelled")
                 self._release(sequence, task)
 
     def _fail(self, task: Task, error: Exception) -> None:
         for sequence in list(task.sequences):
-            self._observer.on_choice_done(sequence.n_generated, "error")
+            if isinstance(error, DecodeFailed):
+                self._scheduler.discard(sequence)
+            self._observer_of(task).on_choice_done(sequence.n_generated, "error")
             self._release(sequence, task)
         self._outbox.fail(task, error)
+
+    def _observer_of(self, task: Task) -> Observer:
+        """Who is told of a request: nobody, where nobody asked."""
+        return SilentObserver() if task.background else self._observer
 
     def _fail_all(self, error: Callable[[], Exception]) -> None:
         for task in set(self._tasks.values()):
             self._fail(task, error())
 
     def _make_room(self) -> None:
-        """The backend has less room than counted: drop what is parked, then the newest."""
-        caps = self._backend.capabilities
-        if self._cache.make_room(caps.n_cells) or self._cache.n_free:
-            logger.warning("the KV cache is fuller than counted; parked states were dropped")
-        if not self._scheduler.preempt_youngest():
+        """The backend has less room than counted: drop what is parked, or else the newest."""
+        logger.warning("the KV cache is fuller than counted")
+        if self._cache.n_parked:
+            self._cache.make_room(self._backend.capabilities.n_cells)
+        elif not self._scheduler.preempt_youngest():
             for sequence in list(self._scheduler.running):
                 self._fail(self._tasks[sequence], DecodeFailed("the KV cache has no room left"))
 
@@ -299,9 +321,14 @@ class EngineLoop:
             self._fail(self._tasks[sequence], DecodeFailed(f"the runtime failed: {error}"))
             return
         for work in works:
-            if work.sequence in self._tasks:
+            if work.sequence.slot is not None:  # one before it may have made it give way
                 n_rows = min(work.n_rows, work.sequence.n_pending)
                 self._step([Work(work.sequence, n_rows)])
+
+
+def engine_stopped() -> EngineStopped:
+    """The error of everything that is asked of a stopped engine."""
+    return EngineStopped("the engine is shutting down", hint="send the request again later")
 
 
 def _rows(works: list[Work]) -> Rows:

@@ -155,7 +155,8 @@ class GenerationRequest:
             only computes the prompt (with `prompt_logprobs`, or to warm the prefix cache).
         sampling: How tokens are drawn; choice i of several uses seed + i.
         n: Choices generated from the one prompt.
-        stop: Strings that end a choice; they are not part of its text.
+        stop: Strings that end a choice; they are not part of its text. Like `stop_tokens`, they
+            don't count inside the thinking block.
         stop_tokens: Token ids that end a choice beside the model's own end-of-text tokens.
         ignore_eos: Go on after the model's own end-of-text tokens.
         logprobs: How many alternatives to report with each token's log-probability; 0 is the

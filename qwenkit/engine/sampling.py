@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import secrets
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from qwenkit.backends.base import FloatArray, IntArray
 from qwenkit.backends.llamacpp import capi
 from qwenkit.engine.request import Logprobs, SamplingParams, TokenLogprob
-from qwenkit.errors import InvalidRequest
+from qwenkit.errors import DecodeFailed, InvalidRequest
 
 # Over this many candidates narrowing saves nothing.
 MAX_NARROWED = 1024
@@ -71,6 +72,8 @@ class Sampler:
         self._chain = None
         if not plain_argmax:
             self._chain = _new_chain(_samplers(params, n_vocab, self.window, choice, vocab))
+        self._free_chain = weakref.finalize(self, _free, self._chain)
+        self._free_chain.atexit = False
 
     def accept(self, tokens: Iterable[int]) -> None:
         """Count tokens as seen: the prompt's once, then each token that was drawn."""
@@ -81,10 +84,17 @@ class Sampler:
             capi.sampler_accept(self._chain, token)
 
     def draw(self, row: FloatArray) -> int:
-        """Draw a token; `row` is `[n_vocab]`, impossible tokens at -inf."""
+        """Draw a token; `row` is `[n_vocab]`, impossible tokens at -inf.
+
+        Raises:
+            DecodeFailed: No token is possible.
+        """
         if self._chain is None:
-            return int(row.argmax())
+            token = int(row.argmax())
+            return _possible(token, row[token])
         candidates = self._candidates(row)
+        if not len(candidates):  # the library ends the process on an empty array
+            raise _no_token_is_possible()
         data = np.zeros(len(candidates), capi.TOKEN_DATA)
         data["id"] = candidates
         data["logit"] = row[candidates]
@@ -92,13 +102,13 @@ class Sampler:
             ctypes.cast(data.ctypes.data, native.llama_token_data_p), len(data), -1, False
         )
         capi.sampler_apply(self._chain, ctypes.addressof(array))
-        return int(array.data[array.selected].id)
+        chosen = array.data[array.selected]
+        return _possible(chosen.id, chosen.logit)
 
     def close(self) -> None:
-        """Free the chain."""
-        if self._chain is not None:
-            native.llama_sampler_free(self._chain)
-            self._chain = None
+        """Free the chain now; otherwise it goes with the sampler."""
+        self._free_chain()
+        self._chain = None
 
     def _candidates(self, row: FloatArray) -> IntArray:
         params = self._params
@@ -174,6 +184,23 @@ def log_probabilities(
         ids = likeliest(row, n_top)
         top = ids[np.argsort(-row[ids], kind="stable")][:n_top].tolist()
     return Logprobs(entry(token), tuple(entry(index) for index in top))
+
+
+def _possible(token: int, logit: float) -> int:
+    if logit > -math.inf:
+        return token
+    raise _no_token_is_possible()
+
+
+def _no_token_is_possible() -> DecodeFailed:
+    return DecodeFailed(
+        "no token is possible here: the grammar, the biases and ignore_eos exclude them all"
+    )
+
+
+def _free(chain: Any) -> None:
+    if chain is not None:
+        native.llama_sampler_free(chain)
 
 
 def _new_chain(samplers: Iterable[Any]) -> Any:

@@ -129,6 +129,8 @@ class Scheduler:
         n_rows = sum(work.n_rows for work in works)
         if not self._cache.make_room(n_rows):
             works = self._shrink(works, n_rows - self._cache.n_free)
+            if not works and self.preempt_youngest():
+                return self.plan()
         return works
 
     def preempt_youngest(self) -> bool:
@@ -153,18 +155,26 @@ class Scheduler:
         self.running.append(sequence)
 
     def _waits_for_leader(self, sequence: Sequence) -> bool:
-        """Whether a running sequence is about to compute a prefix that this one can share."""
+        """Whether a running sequence is about to compute what this one needs or can share."""
         leader = self._leaders.get(sequence)
         if leader is not None and self._is_coming(*leader):
             return True
         self._leaders.pop(sequence, None)
         if sequence.needs_all_logits:
             return False
+        if self._prompt_is_scored(sequence):
+            return True
         found = self._find_leader(sequence)
         if found is None:
             return False
         self._leaders[sequence] = found
         return True
+
+    def _prompt_is_scored(self, sequence: Sequence) -> bool:
+        """Whether its first choice still collects the prompt's log-probabilities for all."""
+        return sequence.request.prompt_logprobs and any(
+            s.request is sequence.request and s.needs_all_logits for s in self.running
+        )
 
     def _is_coming(self, leader: Sequence, length: int) -> bool:
         return leader in self.running and leader.n_computed < length

@@ -123,7 +123,7 @@ class Sequence:
         once, and is computed together with the next step.
 
         Raises:
-            DecodeFailed: The logits are not numbers.
+            DecodeFailed: The logits are not numbers, or no token is possible.
             InvalidGrammar: The grammar met one of its limits.
         """
         events: list[Event] = []
@@ -143,7 +143,7 @@ class Sequence:
         self._sampler.close()
 
     def _draw(self, row: FloatArray) -> int:
-        if np.isnan(row[0]):
+        if not np.isfinite(row.max()):  # NaN wins any comparison
             raise DecodeFailed("the model computed logits that are not numbers")
         if self._budget_is_spent():
             return self._force_ending()
@@ -184,7 +184,7 @@ class Sequence:
                 yield self._take(token, None)
 
     def _ends_with(self, token: int) -> bool:
-        if token in self.request.stop_tokens:
+        if token in self.request.stop_tokens and self._phase is not Phase.THINKING:
             return True
         return token in self._tokenizer.eos_tokens and not self.request.ignore_eos
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from qwenkit.engine.request import Event, GenerationRequest, Logprobs, PromptReady, RequestDone
 from qwenkit.engine.sequence import Sequence
@@ -17,20 +17,13 @@ class Task:
 
     Args:
         request: What was asked for.
-        loop: The event loop that its events go to.
-        background: Whether nobody waits for it: it runs only while nothing else does.
+        loop: The event loop that its events go to; None for a background task, which nobody
+            waits for and which runs only while nothing else does.
     """
 
-    def __init__(
-        self,
-        request: GenerationRequest,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        background: bool = False,
-    ) -> None:
+    def __init__(self, request: GenerationRequest, loop: asyncio.AbstractEventLoop | None) -> None:
         self.request = request
         self.loop = loop
-        self.background = background
         self.events: asyncio.Queue[list[Event] | Exception] = asyncio.Queue()
         self.cancelled = False
         self.sequences: list[Sequence] = []
@@ -40,6 +33,11 @@ class Task:
         self._prompt_done: float | None = None
         self._n_cached = 0
         self._last_token: dict[int, float] = {}
+
+    @property
+    def background(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.loop is None
 
     @property
     def started(self) -> bool:
@@ -85,9 +83,14 @@ class Task:
 
 
 class Outbox:
-    """Gathers a step's events and hands them to each event loop in one call."""
+    """Gathers a step's events and hands them to each event loop in one call.
 
-    def __init__(self) -> None:
+    Args:
+        unheard: Called with a task whose event loop is closed: nobody waits for it any more.
+    """
+
+    def __init__(self, unheard: Callable[[Task], None]) -> None:
+        self._unheard = unheard
         self._pending: dict[Task, list[Event] | Exception] = {}
 
     def add(self, task: Task, events: Iterable[Event]) -> None:
@@ -105,14 +108,15 @@ class Outbox:
         """Deliver everything."""
         by_loop: dict[asyncio.AbstractEventLoop, dict[Task, list[Event] | Exception]] = {}
         for task, item in self._pending.items():
-            by_loop.setdefault(task.loop, {})[task] = item
+            if task.loop is not None:
+                by_loop.setdefault(task.loop, {})[task] = item
         self._pending = {}
         for loop, items in by_loop.items():
             try:
                 loop.call_soon_threadsafe(_deliver, items)
-            except RuntimeError:  # that loop is closed: nobody listens there any more
+            except RuntimeError:  # that loop is closed
                 for task in items:
-                    task.cancelled = True
+                    self._unheard(task)
 
 
 def _deliver(items: dict[Task, list[Event] | Exception]) -> None:

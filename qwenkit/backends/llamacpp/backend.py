@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class LlamaOptions:
         n_batch: Most rows of one decode.
         n_threads: CPU threads.
         n_gpu_layers: Layers on the GPU; -1 is all.
-        kv_type: A key of `KV_TYPES`.
+        kv_type: A key of `KV_TYPES`; `f32` also computes attention in float32, and slower.
         yarn_factor: How far YaRN stretches the original context; 1 is off.
         yarn_original_ctx: The context it stretches.
         use_mmap: Map the weights instead of reading them.
@@ -230,7 +231,7 @@ def _load_model(
 
         params.progress_callback = native.llama_progress_callback(report)
     capi.log.clear()
-    model = native.llama_model_load_from_file(str(path).encode(), params)
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ModelCorrupt(
             f"llama.cpp could not load {path}: {capi.log.errors() or 'no reason given'}",
@@ -269,6 +270,9 @@ def _new_context(model: Any, options: LlamaOptions) -> Any:
     params.n_threads = options.n_threads
     params.n_threads_batch = options.n_threads
     params.type_k = params.type_v = KV_TYPES[options.kv_type]
+    if options.kv_type == "f32":
+        # It rounds to half precision on the way, whatever the cache's format.
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.kv_unified = True
     params.no_perf = True
     if options.yarn_factor > 1:
@@ -292,7 +296,7 @@ def _n_outputs(options: LlamaOptions) -> int:
 
 def _facts(model: Any, content_id: str, options: LlamaOptions) -> ModelFacts:
     n_params = native.llama_model_n_params(model)
-    architecture = _metadata(model, "general.architecture")
+    architecture = capi.read_metadata(model, "general.architecture")
     template = native.llama_model_chat_template(model, None)
     depends_on = (content_id, options.kv_type, options.yarn_factor, options.yarn_original_ctx)
     return ModelFacts(
@@ -319,9 +323,3 @@ def _in_units(n_params: int) -> str:
         if n_params >= size:
             return f"{n_params / size:.1f}{unit}"
     return str(n_params)
-
-
-def _metadata(model: Any, key: str) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    n = native.llama_model_meta_val_str(model, key.encode(), buffer, 256)
-    return buffer.value.decode("utf-8", "replace") if n >= 0 else ""

@@ -92,3 +92,10 @@ def initialise() -> None:
             log.install()
             native.llama_backend_init()
             _initialised = True
+
+
+def read_metadata(model: Any, key: str) -> str:
+    """A string from a model's metadata; empty where it has none of that key."""
+    buffer = ctypes.create_string_buffer(256)
+    n = native.llama_model_meta_val_str(model, key.encode(), buffer, 256)
+    return buffer.value.decode("utf-8", "replace") if n >= 0 else ""

@@ -58,7 +58,7 @@ def size_model(info: ModelInfo, spec: ModelSpec, *, memory_bytes: int | None) ->
     affordable = _affordable_ctx(info, kv_bytes, memory_bytes)
     notes = []
     n_ctx = spec.n_ctx or min(native, affordable)
-    if n_ctx > affordable or n_ctx < min(_MIN_CTX, native):
+    if n_ctx > affordable or (not spec.n_ctx and n_ctx < min(_MIN_CTX, native)):
         raise _too_large(info, n_ctx, kv_bytes, memory_bytes or 0)
     if not spec.n_ctx and n_ctx < native:
         notes.append(f"memory is short: the context is {n_ctx} tokens instead of {native}")
@@ -68,7 +68,8 @@ def size_model(info: ModelInfo, spec: ModelSpec, *, memory_bytes: int | None) ->
     options = LlamaOptions(
         n_ctx=n_ctx,
         n_slots=spec.n_parallel,
-        n_batch=min(spec.n_batch, n_ctx),
+        # A step has a row of every answer that runs.
+        n_batch=max(min(spec.n_batch, n_ctx), spec.n_parallel),
         n_threads=spec.n_threads or usable_cores(),
         n_gpu_layers=spec.n_gpu_layers,
         kv_type=spec.kv_type.value,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import unicodedata
 
 import llama_cpp.llama_cpp as native
+
+from qwenkit.backends.llamacpp.capi import read_metadata
 
 _PIECE_BYTES = 1024
 
@@ -19,6 +22,8 @@ class LlamaTokenizer:
     def __init__(self, model: int) -> None:
         self.vocab = native.llama_model_get_vocab(model)
         self.n_vocab: int = native.llama_vocab_n_tokens(self.vocab)
+        # Qwen's tokenizer composes characters first; llama.cpp's reading of it leaves that out.
+        self._composes = read_metadata(model, "tokenizer.ggml.pre") == "qwen2"
         self._control: dict[str, int] = {}
         self._added: dict[str, int] = {}
         for token in range(self.n_vocab):
@@ -63,6 +68,8 @@ class LlamaTokenizer:
 
         No token is added at either end: Qwen3 has no beginning-of-sequence token.
         """
+        if self._composes:
+            text = unicodedata.normalize("NFC", text)
         data = text.encode("utf-8")
         capacity = len(data) + 8
         buffer = (ctypes.c_int32 * capacity)()

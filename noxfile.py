@@ -1,0 +1,84 @@
+"""The project's checks, each in an environment of its own: `nox -s tests lint types docs`."""
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+# llama-cpp-python comes as source. The multimodal part is not used and not built; pip keeps the
+# wheel in its cache, so every session after the first installs it in a second.
+BUILD = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the package and dependency groups of pyproject.toml."""
+    wanted = [
+        requirement
+        for group in groups
+        for requirement in nox.project.dependency_groups(PYPROJECT, group)
+    ]
+    session.install("-e", ".", *wanted, env=BUILD)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def matrix(session: nox.Session) -> None:
+    """The tests on every supported Python that is installed."""
+    install(session, "test")
+    session.run("pytest", "-m", "not parity and not slow", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything that needs no torch and no minutes."""
+    install(session, "test")
+    session.run(
+        "pytest",
+        "-m",
+        "not parity and not slow",
+        "--cov",
+        "--cov-report=term:skip-covered",
+        *session.posargs,
+    )
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Numbers against transformers in float32; installs torch."""
+    install(session, "test", "parity")
+    session.run("pytest", "-m", "parity", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes minutes."""
+    install(session, "test", "parity")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and lint."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation: generated pages are fresh, links hold, the site builds."""
+    install(session, "docs")
+    session.run("python", "docs/generate.py", "--check")
+    session.run("mkdocs", "build", "--strict", *session.posargs)

@@ -225,7 +225,6 @@ class Scheduler:
             if n_rows > 0:
                 works.append(Work(sequence, n_rows))
                 budget -= n_rows
-                self._turns_waited.pop(sequence, None)
             else:
                 self._turns_waited[sequence] = self._turns_waited.get(sequence, 0) + 1
         return works

@@ -78,6 +78,8 @@ class LlamaTokenizer:
 
     def piece(self, token: int, *, special: bool = True) -> bytes:
         """The bytes that a token stands for; a control token has none unless `special`."""
+        if not 0 <= token < self.n_vocab:  # the library ends the process on one
+            raise IndexError(f"token {token} is outside the vocabulary of {self.n_vocab}")
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         n = native.llama_token_to_piece(self.vocab, token, buffer, _PIECE_BYTES, 0, special)
         if n < 0:

@@ -1,0 +1,1 @@
+"""Teaches models: fine-tuning, and the recipe of the embedded demo model."""

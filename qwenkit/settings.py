@@ -75,6 +75,7 @@ class ModelSpec:
     use_mlock: bool = False
     max_queue: int = 256
     step_latency_ms: int = 250
+    cache_ram_mb: int = 1024
 
 
 class Settings(BaseSettings):
@@ -133,6 +134,10 @@ class Settings(BaseSettings):
     step_latency_ms: int = Field(default=250, ge=10, le=60_000)
     """How long a step may take while answers stream: long prompts are computed in chunks that keep
     to it. More is better for throughput, less for smooth streams."""
+
+    cache_ram_mb: int = Field(default=1024, ge=0, le=1_048_576)
+    """Memory for cached prompts that are not in use, in MiB, beside the KV cache: there they would
+    slow down the answers that run."""
 
     # Server
     host: str = "127.0.0.1"
@@ -214,4 +219,5 @@ class Settings(BaseSettings):
             use_mlock=self.use_mlock,
             max_queue=self.max_queue,
             step_latency_ms=self.step_latency_ms,
+            cache_ram_mb=self.cache_ram_mb,
         )

@@ -40,6 +40,7 @@ class Capabilities:
         n_cells: Tokens all sequences can hold together, shared ones counted once; at least `n_ctx`.
         n_batch: Most rows in one decode; at least `n_slots`.
         n_outputs: Most rows with logits in one decode; at least `n_slots`.
+        saves_states: Whether a slot's state can be saved and loaded.
         shares_cells: Whether a copy shares the cells of its source instead of taking new ones.
     """
 
@@ -50,6 +51,7 @@ class Capabilities:
     n_batch: int
     n_outputs: int
     shares_cells: bool
+    saves_states: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,14 @@ class Backend(Protocol):
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Make an empty slot `target` hold the first `length` tokens of `source`."""
+        ...
+
+    def save_state(self, slot: int) -> bytes:
+        """The state of a decodable slot, for `load_state` of this same backend."""
+        ...
+
+    def load_state(self, slot: int, state: bytes) -> bool:
+        """Make an empty decodable slot hold a saved state; False where it has no room."""
         ...
 
     def close(self) -> None:

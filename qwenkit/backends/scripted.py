@@ -174,6 +174,7 @@ class ScriptedBackend:
         n_batch: Most rows in one decode.
         n_outputs: Most rows with logits in one decode; `n_batch` when None.
         shares_cells: Whether copies share cells.
+        saves_states: Whether states can be saved and loaded.
         chat_template: What the model says its template is.
     """
 
@@ -188,6 +189,7 @@ class ScriptedBackend:
         n_batch: int = 256,
         n_outputs: int | None = None,
         shares_cells: bool = True,
+        saves_states: bool = False,
         chat_template: str | None = None,
     ) -> None:
         self.tokenizer = ScriptedTokenizer()
@@ -199,6 +201,7 @@ class ScriptedBackend:
             n_batch=n_batch,
             n_outputs=n_batch if n_outputs is None else n_outputs,
             shares_cells=shares_cells,
+            saves_states=saves_states,
         )
         self.facts = _facts(n_ctx, chat_template)
         self.decodes: list[Rows] = []
@@ -303,6 +306,17 @@ class ScriptedBackend:
         _require(0 < length <= self.length(source), f"copy of {length} tokens of slot {source}")
         self._pool.copy(source, target, length)
 
+    def save_state(self, slot: int) -> bytes:
+        """The tokens of a decodable slot."""
+        _require(slot < self.capabilities.n_slots, f"save of slot {slot}")
+        return np.array(self.tokens(slot), np.int32).tobytes()
+
+    def load_state(self, slot: int, state: bytes) -> bool:
+        """Make an empty decodable slot hold saved tokens; False where too few cells are free."""
+        _require(slot < self.capabilities.n_slots, f"load into slot {slot}")
+        _require(self.length(slot) == 0, f"load into slot {slot}, which is not empty")
+        return self._pool.load(slot, np.frombuffer(state, np.int32).tolist())
+
     def _check_resident(self, slot: int) -> None:
         _require(0 <= slot < self.capabilities.n_resident, f"there is no slot {slot}")
 
@@ -331,6 +345,13 @@ class _CellPool:
     def reserve(self, n_cells: int) -> None:
         if self.n_used + n_cells > self._limits.n_cells:
             raise NoRoom
+
+    def load(self, slot: int, tokens: list[int]) -> bool:
+        if self.n_used + len(tokens) > self._limits.n_cells:
+            return False
+        for token in tokens:
+            self.append(slot, token)
+        return True
 
     def append(self, slot: int, token: int) -> None:
         self._n_made += 1

@@ -78,6 +78,6 @@ def next_prompt_head(
     with_a, with_b = (
         template.render([*messages, Message(Role.USER, words)], tools=tools) for words in "ab"
     )
-    text = os.path.commonprefix((with_a.text, with_b.text))
+    text = os.path.commonprefix((with_a.text, with_b.text))  # noqa: RUF071  of characters indeed
     spans = tuple(span for span in with_a.control_spans if span[1] <= len(text))
     return replace(with_a, text=text, control_spans=spans)

@@ -67,6 +67,9 @@ class RemoteServer:
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
             transport=transport,
+            # Servers close a kept connection when they like, after some seconds or requests, and a
+            # request sent at that moment is lost.
+            limits=httpx.Limits(max_keepalive_connections=0),
             # A proxy from the environment can't reach a server on this machine.
             trust_env=not _is_loopback(base.host),
         )

@@ -4,6 +4,8 @@ A slot is *running* while a sequence computes in it and *parked* afterwards: its
 the room is needed, least recently used first. A new sequence starts from a copy of the longest
 prefix that any slot holds, running or parked, whichever request made it.
 
+Parked states that are not needed soon go to a shelf in ordinary memory while others run.
+
 The backend's cells are mirrored here one to one with a reference count, so that room is made
 before a decode would run out of it.
 """
@@ -16,7 +18,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qwenkit.backends.base import Backend, IntArray
+from qwenkit.engine.prefix import common_prefix
+from qwenkit.engine.shelf import Shelf, Shelved
 
+# Parked cells that may stay in the cache while others run: llama.cpp's attention looks at cells in
+# steps of this many.
+_PARKED_CELLS = 256
+# Tokens that a shelved state must have beyond what is in the cache to be worth a copy.
+_WORTH_RESTORING = 16
 _NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -66,6 +75,10 @@ class Cells:
         """Count one more holder of each."""
         self.references[cells] += 1
 
+    def n_unshared(self, cells: IntArray) -> int:
+        """How many of them have one holder."""
+        return int(np.count_nonzero(self.references[cells] == 1))
+
     def release(self, cells: IntArray) -> None:
         """Count one holder less of each; those without any are free."""
         self.references[cells] -= 1
@@ -78,11 +91,14 @@ class SlotCache:
     """Owns the slots and cells of a backend.
 
     Args:
-        backend: Whose memory; only `trim` and `copy` are called here.
+        backend: Whose memory; its states are trimmed, copied, saved and loaded here.
+        shelf_bytes: Ordinary memory for states that are put aside.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, shelf_bytes: int = 0) -> None:
         self._backend = backend
+        self._shelf = Shelf(shelf_bytes if backend.capabilities.saves_states else 0)
+        self._crowded = False
         self._caps = backend.capabilities
         self._cells = Cells(self._caps.n_cells)
         self._residents: dict[int, Resident] = {}
@@ -145,10 +161,13 @@ class SlotCache:
             The slot, and how many tokens it holds already.
         """
         source, length = self.match(namespace, tokens[:n_reusable])
-        slot = self._vacate(source)
+        restored = self._restore(namespace, tokens[:n_reusable], beyond=length)
+        if restored is not None:
+            source, length = restored
+        slot = source if restored is not None else self._vacate(source)
         if slot == source:
             resident = self._residents[slot]
-            if length < resident.length:
+            if length < resident.length and restored is None:
                 self._save(slot, keep=source)
             self._shorten(slot, length)
         else:
@@ -162,6 +181,7 @@ class SlotCache:
         self._n_running += 1
         resident.tokens = tokens
         self._touch(slot)
+        self._crowded = True
         return slot, resident.length
 
     def extend(self, slot: int, n: int) -> None:
@@ -182,6 +202,8 @@ class SlotCache:
         self._n_running -= 1
         resident.tokens = resident.tokens[: resident.length].copy()
         self._touch(slot)
+        self._crowded = True
+        self._shelf.forget_covered(resident.namespace, resident.tokens)
         if resident.length == 0 or self._is_held_elsewhere(slot):
             self.drop(slot)
         else:
@@ -197,6 +219,7 @@ class SlotCache:
         for slot in range(self._caps.n_resident):
             self._backend.trim(slot, 0)
         self._residents.clear()
+        self._shelf.clear()
         self._n_running = 0
         self._cells = Cells(self._caps.n_cells)
 
@@ -210,14 +233,61 @@ class SlotCache:
             self._shorten(slot, kept)
 
     def make_room(self, n: int) -> bool:
-        """Drop parked states, least recently used first, until n cells are free."""
+        """Put parked states aside, least recently used first, until n cells are free."""
         while self._cells.n_free < n:
-            parked = [slot for slot, r in self._residents.items() if not r.running]
+            parked = self._parked()
             if not parked:
                 return False
             self.n_evicted += 1
-            self.drop(self._oldest(parked))
+            self._put_aside(self._oldest(parked))
         return True
+
+    def relieve(self) -> None:
+        """Put parked states aside that would slow down those that run."""
+        if not (self._crowded and self._n_running and self._caps.saves_states):
+            return
+        self._crowded = False
+        parked = self._parked()
+        while parked and sum(map(self._n_own_cells, parked)) > _PARKED_CELLS:
+            oldest = self._oldest(parked)
+            self._put_aside(oldest)
+            parked.remove(oldest)
+
+    def _parked(self) -> list[int]:
+        return [slot for slot, resident in self._residents.items() if not resident.running]
+
+    def _n_own_cells(self, slot: int) -> int:
+        resident = self._residents[slot]
+        return self._cells.n_unshared(resident.cells[: resident.length])
+
+    def _put_aside(self, slot: int) -> None:
+        self._shelve(slot)
+        self.drop(slot)
+
+    def _shelve(self, slot: int) -> None:
+        resident = self._residents[slot]
+        tokens = resident.tokens[: resident.length]
+        if self._caps.saves_states and not self._shelf.covers(resident.namespace, tokens):
+            state = self._backend.save_state(slot)
+            self._shelf.put(Shelved(resident.namespace, tokens.copy(), state))
+
+    def _restore(self, namespace: str, tokens: IntArray, *, beyond: int) -> tuple[int, int] | None:
+        """Bring back the shelved state with the longest prefix, if it has much more than `beyond`.
+
+        Returns:
+            Its slot, parked, and the prefix's length; None where there is nothing to gain.
+        """
+        shelved, length = self._shelf.match(namespace, tokens)
+        if shelved is None or length < beyond + _WORTH_RESTORING:
+            return None
+        slot = self._vacate(-1)
+        n = len(shelved.tokens)
+        if not (self.make_room(n) and self._backend.load_state(slot, shelved.state)):
+            return None
+        self._residents[slot] = Resident(
+            namespace, shelved.tokens, self._cells.take(n), length=n, running=False
+        )
+        return slot, length
 
     def _is_running(self, slot: int) -> bool:
         return slot in self._residents and self._residents[slot].running
@@ -237,7 +307,10 @@ class SlotCache:
         return victim
 
     def _save(self, slot: int, *, keep: int) -> None:
-        """Copy a slot's state to a parking slot, where one is to be had."""
+        """Keep a slot's state on the shelf or in a parking slot, where there is room."""
+        if self._caps.saves_states:
+            self._shelve(slot)
+            return
         resident = self._residents[slot]
         parking = range(self._caps.n_slots, self._caps.n_resident)
         target = next((other for other in parking if other not in self._residents), None)
@@ -309,13 +382,3 @@ class SlotCache:
         ]
         for other in covered:
             self.drop(other)
-
-
-def common_prefix(a: IntArray, b: IntArray) -> int:
-    """How many tokens two arrays have in common at their head."""
-    n = min(len(a), len(b))
-    if n == 0 or a[0] != b[0]:
-        return 0
-    differ = a[:n] != b[:n]
-    first = int(differ.argmax())
-    return first if differ[first] else n

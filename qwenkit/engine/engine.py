@@ -27,6 +27,7 @@ class Engine:
         backend: A loaded model; the engine owns it from here on.
         max_queue: Requests that may wait for a slot.
         step_latency_s: Seconds a step may take while answers stream.
+        shelf_bytes: Ordinary memory for cached states that are not in use.
         observer: Told what happens, for metrics.
     """
 
@@ -36,12 +37,16 @@ class Engine:
         *,
         max_queue: int = 256,
         step_latency_s: float = 0.25,
+        shelf_bytes: int = 2**30,
         observer: Observer | None = None,
     ) -> None:
         self._backend = backend
         self._max_queue = max_queue
         self._loop = EngineLoop(
-            backend, step_latency_s=step_latency_s, observer=observer or SilentObserver()
+            backend,
+            step_latency_s=step_latency_s,
+            shelf_bytes=shelf_bytes,
+            observer=observer or SilentObserver(),
         )
         self.grammars = GrammarCompiler(backend.tokenizer)
         self._n_open = 0

@@ -75,6 +75,7 @@ def _load_llamacpp(
         backend,
         max_queue=spec.max_queue,
         step_latency_s=spec.step_latency_ms / 1000,
+        shelf_bytes=spec.cache_ram_mb * 2**20,
         observer=observer,
     )
     return LoadedEngine(engine.start(), model, sizing.notes)

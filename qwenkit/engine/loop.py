@@ -39,13 +39,16 @@ class EngineLoop:
     Args:
         backend: Decodes rows; owned from here on.
         step_latency_s: Seconds a step may take while answers stream.
+        shelf_bytes: Ordinary memory for cached states that are not in use.
         observer: Told what happens.
     """
 
-    def __init__(self, backend: Backend, *, step_latency_s: float, observer: Observer) -> None:
+    def __init__(
+        self, backend: Backend, *, step_latency_s: float, shelf_bytes: int, observer: Observer
+    ) -> None:
         self._backend = backend
         self._observer = observer
-        self._cache = SlotCache(backend)
+        self._cache = SlotCache(backend, shelf_bytes=shelf_bytes)
         self._scheduler = Scheduler(
             self._cache, backend.capabilities, step_latency_s=step_latency_s
         )

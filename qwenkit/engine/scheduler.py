@@ -12,15 +12,17 @@ from collections import deque
 from dataclasses import dataclass
 
 from qwenkit.backends.base import Capabilities
-from qwenkit.engine.cache import SlotCache, common_prefix
+from qwenkit.engine.cache import SlotCache
+from qwenkit.engine.prefix import common_prefix
 from qwenkit.engine.sequence import Sequence
 
 # Tokens a prompt must share with one being computed to wait for it.
 _WORTH_WAITING = 32
 # Cells kept free for each running answer when another is admitted.
 _HEADROOM = 32
-# Fewest prompt rows of a step: below it the weights are read for too little work.
-_MIN_CHUNK = 32
+# Fewest prompt rows of a step. Below it llama.cpp's attention on CPU has no tile to fill (its
+# GGML_FA_TILE_Q), and a row of a long prompt costs about twice as much.
+_MIN_CHUNK = 64
 # How much longer a step may take when no answer streams that it would delay.
 _IDLE_STRETCH = 4
 
@@ -116,6 +118,7 @@ class Scheduler:
                 break
             self._start(sequence)
             admitted.append(sequence)
+        self._cache.relieve()
         return admitted
 
     def plan(self) -> list[Work]:

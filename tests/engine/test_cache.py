@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from qwenkit.backends.base import IntArray, Rows
 from qwenkit.backends.scripted import ScriptedBackend
-from qwenkit.engine.cache import SlotCache, common_prefix
+from qwenkit.engine.cache import SlotCache
+from qwenkit.engine.prefix import common_prefix
 
 
 def array(tokens: Iterable[int]) -> IntArray:

@@ -147,7 +147,7 @@ def test_the_first_chunk_of_all_is_small_as_nothing_is_known_of_the_pace() -> No
     world = World()
     world.scheduler.pace = Pace()
     made = world.add(prompt(500))
-    assert world.step()[made] == 32
+    assert world.step()[made] == 64
 
 
 def test_chunks_shrink_when_steps_take_longer_and_never_below_a_floor() -> None:
@@ -155,7 +155,7 @@ def test_chunks_shrink_when_steps_take_longer_and_never_below_a_floor() -> None:
     decoding(world)
     made = world.add(prompt(1500))
     sizes = [world.step(seconds=50.0)[made] for _ in range(5)]
-    assert sizes[-1] == 32
+    assert sizes[-1] == 64
 
 
 def test_a_step_never_has_more_rows_than_a_batch() -> None:

@@ -1,8 +1,6 @@
 """A GGUF in llama.cpp, decoded row by row. Knows the C API; nothing of requests.
 
 One pool of KV cells serves all sequences (`kv_unified`), so a copied prefix costs no memory.
-Sequence ids past `n_seq_max` can't be decoded, but they can hold a copied prefix: these are the
-parked slots, and they leave the compute graph as small as the decodable slots need it.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ from qwenkit.backends.llamacpp import capi
 from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
 from qwenkit.errors import ModelCorrupt, ModelUnsupported, OutOfMemory
 
-MAX_SEQUENCES = 256
 # Rows with logits beyond one a slot, for prompts whose log-probabilities are asked for.
 _EXTRA_OUTPUTS = 16
 _MAX_UBATCH = 512
@@ -107,12 +104,15 @@ class LlamaBackend:
         n_cells = native.llama_n_ctx(self._context)
         self.capabilities = Capabilities(
             n_slots=options.n_slots,
-            n_resident=MAX_SEQUENCES,
+            # Sequence ids past n_seq_max can hold a copied state, but llama.cpp writes no state
+            # of theirs that it could read again: what is not in a slot is saved instead.
+            n_resident=options.n_slots,
             n_ctx=n_cells,
             n_cells=n_cells,
             n_batch=options.n_batch,
             n_outputs=_n_outputs(options),
             shares_cells=True,
+            saves_states=True,
         )
         self.facts = _facts(self._model, content_id, options)
 
@@ -154,6 +154,19 @@ class LlamaBackend:
     def copy(self, source: int, target: int, length: int) -> None:
         """Make the empty slot `target` share the first `length` tokens of `source`."""
         capi.memory_seq_cp(self._memory, source, target, 0, length)
+
+    def save_state(self, slot: int) -> bytes:
+        """The state of a slot."""
+        size = native.llama_state_seq_get_size(self._context, slot)
+        buffer = (ctypes.c_uint8 * size)()
+        written = native.llama_state_seq_get_data(self._context, buffer, size, slot)
+        return memoryview(buffer)[:written].tobytes()
+
+    def load_state(self, slot: int, state: bytes) -> bool:
+        """Make an empty slot hold a saved state; False where it has no room."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        read = native.llama_state_seq_set_data(self._context, buffer, len(state), slot)
+        return bool(read)
 
     def close(self) -> None:
         """Free the context and the model."""

@@ -162,6 +162,8 @@ class Terminal:
     # Makes the terminal the one whose Ctrl-C reaches the program.
     TAKE_TERMINAL = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        # What runs the tests in the background may have set it to be ignored, for all it starts.
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL);"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
 

@@ -85,6 +85,7 @@ def serve(
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http="h11",  # httptools, if installed, would take headers of any size
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s + CANCEL_GRACE_S),
         )

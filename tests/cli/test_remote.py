@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -112,7 +113,8 @@ async def test_closing_the_stream_closes_the_connection(fake) -> None:
             async for event in events:
                 if isinstance(event, ChoiceDelta):
                     break
-        assert fake.client_left.wait(10)
+        # On another thread: the transport closes its socket in this loop's next turn.
+        assert await asyncio.to_thread(fake.client_left.wait, 10)
 
 
 @pytest.mark.parametrize("payload", ["no json", "[1]", '"text"'])

@@ -237,11 +237,11 @@ class LlamaCpp:
     def __init__(self, path: Path) -> None:
         from llama_cpp import llama_cpp as api
 
+        from qwenkit.backends.llamacpp import capi
+
         self.api = api
-        # Kept, as llama.cpp keeps only the pointer.
-        self.log = api.llama_log_callback(lambda *_: None)
-        api.llama_log_set(self.log, None)
-        api.llama_backend_init()
+        # The library keeps only a pointer to what it logs to, for the whole process.
+        capi.initialise()
         params = api.llama_model_default_params()
         params.n_gpu_layers = 0
         self.model = api.llama_model_load_from_file(str(path).encode(), params)

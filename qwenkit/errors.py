@@ -6,13 +6,15 @@
     │   │   ├── ContextOverflow        the prompt does not fit the context
     │   │   ├── InvalidGrammar         a JSON schema or grammar that doesn't compile
     │   │   ├── InvalidMessages        a conversation the template can't render
-    │   │   └── UnknownModel           no model or adapter of that name
+    │   │   ├── UnknownModel           no model of that name
+    │   │   └── UnknownAdapter         no adapter of that name
     │   └── InvalidSettings            a setting, or two that contradict each other
     ├── MissingExtra              3    an optional package is not installed
     ├── ModelError                4    a model on disk or on the Hub
     │   ├── ModelNotFound              nothing there
     │   ├── ModelCorrupt               truncated, damaged or not what it says it is
     │   ├── ModelUnsupported           a sound file of a kind qwenkit can't use
+    │   ├── AdapterUnsupported         a sound adapter that can't be used, or not with this model
     │   └── DownloadFailed             the Hub or the network said no
     ├── EngineError               5
     │   ├── EngineBusy                 the queue is full; try again (`retry_after_s`)
@@ -90,7 +92,11 @@ class InvalidMessages(InvalidRequest):
 
 
 class UnknownModel(InvalidRequest):
-    """No model or adapter of that name."""
+    """No model of that name."""
+
+
+class UnknownAdapter(InvalidRequest):
+    """No adapter of that name."""
 
 
 class InvalidSettings(UsageError):
@@ -129,6 +135,10 @@ class ModelCorrupt(ModelError):
 
 class ModelUnsupported(ModelError):
     """A sound file of a kind qwenkit can't use."""
+
+
+class AdapterUnsupported(ModelError):
+    """A sound adapter of a kind that qwenkit can't use, or that does not fit the model."""
 
 
 class DownloadFailed(ModelError):

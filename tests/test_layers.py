@@ -21,6 +21,8 @@ LAYERS = (
     ("chat",),
     ("engine",),
     ("backends",),
+    ("export",),
+    ("adapters",),
     ("models",),
     ("settings",),
     ("errors",),

@@ -10,6 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -44,6 +46,26 @@ def note(text: str) -> None:
 def line(text: str, *, style: str = "") -> None:
     """Print a line of the result on stdout."""
     out().print(printable(text), style=style, markup=False, soft_wrap=True)
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes as a person reads it."""
+    for unit in ("B", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.2f} GB"
+
+
+def plain(value: Any) -> Any:
+    """A dataclass, or a list of them, as JSON can hold it."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(item) for name, item in asdict(value).items()}
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 def print_json(value: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -44,7 +43,7 @@ def pull(
         progress=console.progress,
     )
     if json:
-        console.print_json(_plain(found))
+        console.print_json(console.plain(found))
         return
     console.line(str(found.path))
     console.note(f"{found.name} is ready: MODEL_PATH={found.source} qwenkit serve")
@@ -57,9 +56,9 @@ def list_(*, json: Json = False) -> None:
 
     models = list_models(_settings().qwenkit_home)
     if json:
-        console.print_json(_plain(models))
+        console.print_json(console.plain(models))
         return
-    rows = [(m.model, m.place, m.format, _size(m.size_bytes)) for m in models]
+    rows = [(m.model, m.place, m.format, console.size(m.size_bytes)) for m in models]
     console.table("", ["Model", "Place", "Format", "Size"], rows)
 
 
@@ -75,7 +74,7 @@ def info(
 
     found = inspect_model(local_path(model, _settings().qwenkit_home))
     if json:
-        console.print_json(_plain(found))
+        console.print_json(console.plain(found))
         return
     console.table("", ["Model", found.name], _info_rows(found))
 
@@ -101,10 +100,10 @@ def convert(
     convert_checkpoint(source, target, dtype=dtype, progress=console.progress)
     made = inspect_model(target)
     if json:
-        console.print_json(_plain(made))
+        console.print_json(console.plain(made))
         return
     console.line(str(target))
-    console.note(f"{_size(made.size_bytes)}, {_types(made)}")
+    console.note(f"{console.size(made.size_bytes)}, {_types(made)}")
 
 
 def _settings() -> Settings:
@@ -119,39 +118,18 @@ def _info_rows(found: ModelInfo) -> list[tuple[str, str]]:
     return [
         ("Format", f"{found.format}, {found.architecture}, {found.n_layers} layers"),
         ("Parameters", n_parameters),
-        ("Size", f"{_size(found.size_bytes)} in {found.n_files} file(s)"),
+        ("Size", f"{console.size(found.size_bytes)} in {found.n_files} file(s)"),
         ("Weights", _types(found) or "unknown"),
         ("Vocabulary", f"{found.n_vocab:,}"),
         ("Context", f"{found.n_ctx:,} {found.rope_scaling}".strip()),
         ("Chat template", "yes" if found.has_chat_template else "no"),
-        ("KV cache a token", f"{_size(f16)} in f16, {_size(q8_0)} in q8_0"),
+        ("KV cache a token", f"{console.size(f16)} in f16, {console.size(q8_0)} in q8_0"),
         *(
-            (f"Memory at {n:,}", f"{_size(found.memory_bytes(n))} and compute buffers")
+            (f"Memory at {n:,}", f"{console.size(found.memory_bytes(n))} and compute buffers")
             for n in INFO_CONTEXTS
         ),
     ]
 
 
 def _types(found: ModelInfo) -> str:
-    return ", ".join(f"{t.type} {_size(t.n_bytes)} ({t.n_tensors})" for t in found.types)
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.2f} GB"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    fields = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {}
-    return {name: _json_value(item) for name, item in fields.items()}
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_json_value(item) for item in value] if isinstance(value, (tuple, list)) else value
+    return ", ".join(f"{t.type} {console.size(t.n_bytes)} ({t.n_tensors})" for t in found.types)

@@ -1,6 +1,6 @@
-"""Files that are either whole or not there, and one maker at a time for each.
+"""Files and folders that are either whole or not there, and one maker at a time for each.
 
-A file is written beside its target under a name of its own, flushed to the disk and renamed. The
+One is written beside its target under a name of its own, flushed to the disk and renamed. The
 writer holds a lock on it, so that leftovers of a killed process are told from work in progress,
 also across containers that share a volume.
 """
@@ -38,6 +38,27 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to fill: it becomes `target` after the block, or vanishes if that fails.
+
+    What was at `target` before is deleted then, not earlier.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(target.parent)
+    partial, lock = _claim_folder(target)
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            _sync(path)
+        _sync(partial)
+        _replace_folder(partial, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Keep others out of `folder` during the block; it is made if need be, and not left empty.
 
@@ -63,14 +84,15 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Delete what killed writers left in `folder`; a file somebody still writes stays."""
+    """Delete what killed writers left in `folder`; what somebody still writes stays."""
     for partial in folder.glob(f".*{SUFFIX}"):
         # What can't be opened or locked is somebody's.
         with suppress(OSError):
-            handle = os.open(partial, os.O_RDWR)
+            is_folder = partial.is_dir()
+            handle = os.open(partial, os.O_RDONLY if is_folder else os.O_RDWR)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                partial.unlink()
+                shutil.rmtree(partial) if is_folder else partial.unlink()
             finally:
                 os.close(handle)
 
@@ -90,15 +112,49 @@ def require_space(folder: Path, n_bytes: int, *, purpose: str) -> None:
         )
 
 
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{SUFFIX}")
+
+
 def _claim(target: Path) -> tuple[Path, int]:
     while True:
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{SUFFIX}")
+        partial = _beside(target)
         lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Between its creation and its lock another process may have taken it for a leftover.
         if partial.exists():
             return partial, lock
         os.close(lock)
+
+
+def _claim_folder(target: Path) -> tuple[Path, int]:
+    while True:
+        partial = _beside(target)
+        partial.mkdir()
+        # Before its lock another process may take it for a leftover.
+        with suppress(FileNotFoundError):
+            lock = os.open(partial, os.O_RDONLY)
+            # NFS can't lock folders.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if partial.exists():
+                return partial, lock
+            os.close(lock)
+
+
+def _replace_folder(partial: Path, target: Path) -> None:
+    """Rename `partial` to `target`; a folder that is there is moved out of the way and deleted."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = _beside(target)
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from qwenkit.errors import InvalidSettings
-from qwenkit.models.atomic import atomic_file, exclusive, remove_stale, require_space
+from qwenkit.models.atomic import (
+    atomic_file,
+    atomic_folder,
+    exclusive,
+    remove_stale,
+    require_space,
+)
 
 
 def test_the_target_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -44,6 +50,53 @@ def test_leftovers_go_and_work_in_progress_stays(tmp_path: Path) -> None:
         remove_stale(tmp_path)
         assert partial.exists()
         partial.write_bytes(b"")
+
+
+def test_a_folder_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "folder"
+    with atomic_folder(target) as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_bytes(b"whole")
+        assert not target.exists()
+    assert (target / "inner" / "file").read_bytes() == b"whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    with atomic_folder(target) as partial:
+        (partial / "new").touch()
+        assert (target / "old").exists()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failing_block_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+
+    def interrupted() -> None:
+        with atomic_folder(target) as partial:
+            (partial / "new").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_left_folders_go_and_those_in_progress_stay(tmp_path: Path) -> None:
+    stale = tmp_path / ".x.00000000.partial"
+    stale.mkdir()
+    (stale / "file").touch()
+    with atomic_folder(tmp_path / "x") as partial:
+        assert not stale.exists()
+        remove_stale(tmp_path)
+        assert partial.exists()
 
 
 def test_an_exclusive_folder_admits_one_at_a_time(tmp_path: Path) -> None:

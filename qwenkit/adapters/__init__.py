@@ -1,0 +1,1 @@
+"""LoRA adapters as files: read, checked against a base, converted and merged."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from qwenkit.errors import InvalidSettings
@@ -21,6 +21,31 @@ class RuntimeBackend(StrEnum):
 
     LLAMA_CPP = "llama.cpp"
     ONNX = "onnx"
+
+
+class OnnxProvider(StrEnum):
+    """Where ONNX Runtime computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class OnnxPrecision(StrEnum):
+    """Number formats that safetensors are exported to."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class OnnxDecoder(StrEnum):
+    """Ways to decode an ONNX model."""
+
+    AUTO = "auto"
+    SESSION = "session"
+    GENAI = "genai"
 
 
 class RopeScaling(StrEnum):
@@ -39,6 +64,21 @@ class KvType(StrEnum):
     BF16 = "bf16"
     Q8_0 = "q8_0"
     Q4_0 = "q4_0"
+
+
+class Speculation(StrEnum):
+    """Whether tokens are guessed ahead."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
+class ReloadMode(StrEnum):
+    """How a served model makes room for another."""
+
+    AUTO = "auto"
+    SIDE_BY_SIDE = "side_by_side"
+    DRAIN = "drain"
 
 
 class ConvertDtype(StrEnum):
@@ -76,6 +116,11 @@ class ModelSpec:
     max_queue: int = 256
     step_latency_ms: int = 250
     cache_ram_mb: int = 1024
+    speculation: Speculation = Speculation.AUTO
+    draft_model_path: str | None = None
+    onnx_provider: OnnxProvider = OnnxProvider.CPU
+    onnx_precision: OnnxPrecision = OnnxPrecision.AUTO
+    onnx_decoder: OnnxDecoder = OnnxDecoder.AUTO
 
 
 class Settings(BaseSettings):
@@ -138,6 +183,31 @@ class Settings(BaseSettings):
     cache_ram_mb: int = Field(default=1024, ge=0, le=1_048_576)
     """Memory for cached prompts that are not in use, in MiB, beside the KV cache: there they would
     slow down the answers that run."""
+    speculation: Speculation = Speculation.AUTO
+    """`auto` guesses the next tokens, from what stands in the prompt and by DRAFT_MODEL_PATH, as
+    long as verifying them pays by the time it takes here; answers stay the same. `off` never."""
+    draft_model_path: str | None = None
+    """A small model of the same family that guesses tokens for the large one, named as in
+    MODEL_PATH. Only for RUNTIME_BACKEND=llama.cpp."""
+    onnx_provider: OnnxProvider = OnnxProvider.CPU
+    """Where RUNTIME_BACKEND=onnx computes: `cpu` or `cuda`."""
+    onnx_precision: OnnxPrecision = OnnxPrecision.AUTO
+    """Number format that RUNTIME_BACKEND=onnx exports safetensors to: `fp32`, `fp16` (CUDA only),
+    `int8` or `int4`. `auto` takes floats for models of up to 512 MiB and `int4` for larger ones."""
+    onnx_decoder: OnnxDecoder = OnnxDecoder.AUTO
+    """How RUNTIME_BACKEND=onnx decodes: `session` computes all answers together, `genai` one after
+    the other with ONNX Runtime GenAI's Generator. `auto` takes `session` on the CPU, for every
+    model that qwenkit exports."""
+
+    # Adapters
+    lora_paths: Annotated[tuple[str, ...], NoDecode] = ()
+    """LoRA adapters to load, separated by commas: PEFT folders, `.gguf` and `.onnx_adapter` files,
+    folders of these, or patterns with `*`, `?` and `**`. Each is called as its folder or file."""
+    lora_watch: bool = False
+    """Load what appears in LORA_PATHS while the server runs, and unload what is removed."""
+    lora_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
+    """More folders, separated by commas, that an admin's request may load adapters from, beside
+    those of LORA_PATHS and QWENKIT_HOME/adapters."""
 
     # Server
     host: str = "127.0.0.1"
@@ -156,6 +226,15 @@ class Settings(BaseSettings):
     """Seconds of silence after which a stream gets a keep-alive comment."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
     """Seconds that running answers get to finish after SIGTERM."""
+    reload_mode: ReloadMode = ReloadMode.AUTO
+    """How a running server loads another model: `side_by_side` with the old one, which takes the
+    memory of both; `drain` lets answers finish and frees the old one first, while new requests
+    wait; `auto` drains only where memory is short."""
+    reload_drain_s: float = Field(default=300.0, ge=0)
+    """Seconds that running answers get to finish before a model is freed for another; with answers
+    that take longer the old one stays."""
+    reload_wait_s: float = Field(default=600.0, gt=0)
+    """Seconds that a request waits for a model that is being replaced; then it gets 503."""
 
     # Chat
     openai_api_base_url: str | None = None
@@ -169,7 +248,11 @@ class Settings(BaseSettings):
     log_dir: Path = Path("logs")
     """Where logs are written."""
 
-    @field_validator("api_keys", "admin_api_keys", "cors_origins", mode="before")
+    _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @field_validator(
+        "api_keys", "admin_api_keys", "cors_origins", "lora_paths", "lora_dirs", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -190,7 +273,7 @@ class Settings(BaseSettings):
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
-            return cls(**given)
+            settings = cls(**given)
         except ValidationError as exc:
             first = exc.errors()[0]
             name = "_".join(str(part) for part in first["loc"][:1]).upper()
@@ -198,6 +281,16 @@ class Settings(BaseSettings):
                 f"{name} is {first['input']!r}: {first['msg']}",
                 hint=f"set {name}, or its flag, to a value that fits",
             ) from exc
+        settings._flags = given
+        return settings
+
+    def reread(self) -> Self:
+        """The settings as environment and `.env` have them now; the same flags win.
+
+        Raises:
+            InvalidSettings: As `load` does.
+        """
+        return self.load(**self._flags)
 
     def model_spec(self) -> ModelSpec:
         """What to load, as a plain value for the layers below."""
@@ -220,4 +313,9 @@ class Settings(BaseSettings):
             max_queue=self.max_queue,
             step_latency_ms=self.step_latency_ms,
             cache_ram_mb=self.cache_ram_mb,
+            speculation=self.speculation,
+            draft_model_path=self.draft_model_path,
+            onnx_provider=self.onnx_provider,
+            onnx_precision=self.onnx_precision,
+            onnx_decoder=self.onnx_decoder,
         )

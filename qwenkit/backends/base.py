@@ -7,8 +7,11 @@ that is copied from and to. One thread calls it; it needs no lock of its own.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +43,11 @@ class Capabilities:
         n_cells: Tokens all sequences can hold together, shared ones counted once; at least `n_ctx`.
         n_batch: Most rows in one decode; at least `n_slots`.
         n_outputs: Most rows with logits in one decode; at least `n_slots`.
-        saves_states: Whether a slot's state can be saved and loaded.
         shares_cells: Whether a copy shares the cells of its source instead of taking new ones.
+        copies: Whether a slot's state can be copied to another slot at all.
+        saves_states: Whether a slot's state can be saved and loaded.
+        adapters: Whether LoRA adapters can be loaded.
+        n_embd: Numbers in an embedding; 0 where texts can't be embedded.
     """
 
     n_slots: int
@@ -51,7 +57,10 @@ class Capabilities:
     n_batch: int
     n_outputs: int
     shares_cells: bool
+    copies: bool = True
     saves_states: bool = False
+    adapters: bool = False
+    n_embd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,27 @@ class Tokenizer(Protocol):
         """Control and user-defined tokens by their spelling."""
         ...
 
+    def native_vocab(self) -> AbstractContextManager[Any]:
+        """llama.cpp's pointer to the vocabulary, valid inside; None where it has none."""
+        ...
+
+
+class LoadedAdapter:
+    """A LoRA adapter in a runtime's memory; each backend has a kind of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterUse:
+    """An adapter at work.
+
+    Args:
+        adapter: As the backend loaded it.
+        scale: Multiplies its change of the weights; 1 is the strength it was trained with.
+    """
+
+    adapter: LoadedAdapter
+    scale: float
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -124,12 +154,14 @@ class Rows:
         positions: Position of each in its sequence.
         slots: The slot each belongs to; a slot's rows are adjacent and in order.
         wants_logits: 1 where the row's logits are wanted.
+        adapter: What the weights are changed by, for all rows alike; None is nothing.
     """
 
     tokens: IntArray
     positions: IntArray
     slots: IntArray
     wants_logits: npt.NDArray[np.int8]
+    adapter: AdapterUse | None = None
 
 
 class Backend(Protocol):
@@ -185,6 +217,30 @@ class Backend(Protocol):
 
     def load_state(self, slot: int, state: bytes) -> bool:
         """Make an empty decodable slot hold a saved state; False where it has no room."""
+        ...
+
+    def load_adapter(self, path: Path) -> LoadedAdapter:
+        """Load a LoRA adapter from a file of the runtime's own format.
+
+        Raises:
+            ModelCorrupt: The runtime can't read it, or it doesn't fit the model.
+        """
+        ...
+
+    def unload_adapter(self, adapter: LoadedAdapter) -> None:
+        """Free an adapter; no row is computed with it any more."""
+        ...
+
+    def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:
+        """Make one vector `[n_embd]` of a text of at least one and at most `n_ctx` tokens.
+
+        It is pooled over the hidden states behind the last norm, and not normalised; no slot is
+        touched. Between its yields a chunk is computed, no longer than a step may be.
+
+        Raises:
+            Aborted: `abort` was called.
+            ComputeFailed: The runtime failed.
+        """
         ...
 
     def close(self) -> None:

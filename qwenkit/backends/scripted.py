@@ -7,26 +7,34 @@ Qwen3's added tokens. Knows no requests; of chats only where an assistant's turn
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 
 from qwenkit.backends.base import (
     Aborted,
+    AdapterUse,
     Capabilities,
     ComputeFailed,
     FloatArray,
+    IntArray,
+    LoadedAdapter,
     ModelFacts,
     NoRoom,
     Rows,
 )
+from qwenkit.errors import ModelCorrupt
 
 NextToken = Callable[[Sequence[int]], int]
 
 _N_BYTES = 256
+_N_EMBD = 16
 _PREFERRED_LOGIT = 40.0
 _CONTROL = (
     "<|endoftext|>",
@@ -105,6 +113,10 @@ class ScriptedTokenizer:
         text = self._texts.get(token, "")
         return b"" if text in self._control and not special else text.encode()
 
+    def native_vocab(self) -> AbstractContextManager[None]:
+        """None: llama.cpp knows nothing of it."""
+        return nullcontext()
+
 
 def _splitter(tokens: Sequence[str]) -> re.Pattern[str]:
     return re.compile("(" + "|".join(map(re.escape, tokens)) + ")")
@@ -156,6 +168,17 @@ class Script:
         return ord(answer[len(said)]) if goes_on else self._eos
 
 
+class ScriptedAdapter(LoadedAdapter):
+    """Other answers than the backend's own.
+
+    Args:
+        next_token: Says them.
+    """
+
+    def __init__(self, next_token: NextToken) -> None:
+        self.next_token = next_token
+
+
 def _as_text(tokens: Sequence[int]) -> str:
     # One character a token, so that searching tokens is searching a string.
     return "".join(map(chr, tokens))
@@ -174,6 +197,7 @@ class ScriptedBackend:
         n_batch: Most rows in one decode.
         n_outputs: Most rows with logits in one decode; `n_batch` when None.
         shares_cells: Whether copies share cells.
+        copies: Whether states can be copied from slot to slot.
         saves_states: Whether states can be saved and loaded.
         chat_template: What the model says its template is.
     """
@@ -189,6 +213,7 @@ class ScriptedBackend:
         n_batch: int = 256,
         n_outputs: int | None = None,
         shares_cells: bool = True,
+        copies: bool = True,
         saves_states: bool = False,
         chat_template: str | None = None,
     ) -> None:
@@ -201,14 +226,19 @@ class ScriptedBackend:
             n_batch=n_batch,
             n_outputs=n_batch if n_outputs is None else n_outputs,
             shares_cells=shares_cells,
+            copies=copies,
             saves_states=saves_states,
+            adapters=True,
+            n_embd=_N_EMBD,
         )
         self.facts = _facts(n_ctx, chat_template)
         self.decodes: list[Rows] = []
         self.failing_tokens: set[int] = set()
+        self.adapters: set[LoadedAdapter] = set()
         self.closed = False
         self._next_token = answers if callable(answers) else Script(answers, self.tokenizer)
         self._pool = _CellPool(self.capabilities)
+        self._saved_with: list[AdapterUse | None] = []
         self._gate = _Gate()
         self._logits = _preferences(n_outputs or n_batch, self.tokenizer.n_vocab)
 
@@ -232,11 +262,15 @@ class ScriptedBackend:
     def _compute(self, rows: Rows) -> FloatArray:
         n_wanted = 0
         self._logits[:] = self._logits[-1]
+        next_token = self._next_token
+        if rows.adapter is not None and isinstance(rows.adapter.adapter, ScriptedAdapter):
+            next_token = rows.adapter.adapter.next_token
         columns = (rows.tokens.tolist(), rows.slots.tolist(), rows.wants_logits.tolist())
         for token, slot, wanted in zip(*columns, strict=True):
             self._pool.append(slot, token)
+            self._pool.computed_with[slot] = rows.adapter
             if wanted:
-                self._logits[n_wanted, self._next_token(self._pool.tokens(slot))] = _PREFERRED_LOGIT
+                self._logits[n_wanted, next_token(self._pool.tokens(slot))] = _PREFERRED_LOGIT
                 n_wanted += 1
         return self._logits[:n_wanted]
 
@@ -252,6 +286,11 @@ class ScriptedBackend:
         _require(bool((rows.slots >= 0).all()), "a negative slot")
         _require(bool((rows.tokens < self.tokenizer.n_vocab).all()), "a token past the vocabulary")
         _require(bool((rows.tokens >= 0).all()), "a negative token")
+        loaded = rows.adapter is None or rows.adapter.adapter in self.adapters
+        _require(loaded, "an adapter that is not loaded")
+        for slot in set(rows.slots.tolist()):
+            same = not self.length(slot) or self._pool.computed_with[slot] == rows.adapter
+            _require(same, f"slot {slot} holds what another adapter computed")
         n_runs = 1 + int((np.diff(rows.slots) != 0).sum())
         _require(n_runs == len(set(rows.slots.tolist())), "rows of a slot that are not adjacent")
         grown = Counter[int]()
@@ -302,20 +341,53 @@ class ScriptedBackend:
         Raises:
             NoRoom: Copies take new cells here and too few are free.
         """
+        _require(self.capabilities.copies, "a copy")
         _require(self.length(target) == 0, f"copy into slot {target}, which is not empty")
         _require(0 < length <= self.length(source), f"copy of {length} tokens of slot {source}")
         self._pool.copy(source, target, length)
 
     def save_state(self, slot: int) -> bytes:
-        """The tokens of a decodable slot."""
+        """The tokens of a decodable slot, behind a number for what they were computed with."""
         _require(slot < self.capabilities.n_slots, f"save of slot {slot}")
-        return np.array(self.tokens(slot), np.int32).tobytes()
+        self._saved_with.append(self._pool.computed_with[slot])
+        return np.array([len(self._saved_with) - 1, *self.tokens(slot)], np.int32).tobytes()
 
     def load_state(self, slot: int, state: bytes) -> bool:
         """Make an empty decodable slot hold saved tokens; False where too few cells are free."""
         _require(slot < self.capabilities.n_slots, f"load into slot {slot}")
         _require(self.length(slot) == 0, f"load into slot {slot}, which is not empty")
-        return self._pool.load(slot, np.frombuffer(state, np.int32).tolist())
+        number, *tokens = np.frombuffer(state, np.int32).tolist()
+        self._pool.computed_with[slot] = self._saved_with[number]
+        return self._pool.load(slot, tokens)
+
+    def load_adapter(self, path: Path) -> ScriptedAdapter:
+        """Load answers from a file of JSON: an object as `Script` takes it.
+
+        Raises:
+            ModelCorrupt: It is no such file.
+        """
+        try:
+            answers = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise ModelCorrupt(f"`{path}` holds no scripted answers: {exc}") from exc
+        adapter = ScriptedAdapter(Script(answers, self.tokenizer))
+        self.adapters.add(adapter)
+        return adapter
+
+    def unload_adapter(self, adapter: LoadedAdapter) -> None:
+        """Forget it."""
+        _require(adapter in self.adapters, "unload of an adapter that is not loaded")
+        self.adapters.remove(adapter)
+
+    def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:
+        """How often each token comes, by its id's remainder."""
+        _require(0 < len(tokens) <= self.capabilities.n_ctx, f"embedding of {len(tokens)} tokens")
+        for _ in range(0, len(tokens), self.capabilities.n_batch):
+            yield
+            self._gate.pass_through()
+        if self.failing_tokens.intersection(tokens.tolist()):
+            raise ComputeFailed
+        return np.bincount(tokens % _N_EMBD, minlength=_N_EMBD).astype(np.float32)
 
     def _check_resident(self, slot: int) -> None:
         _require(0 <= slot < self.capabilities.n_resident, f"there is no slot {slot}")
@@ -330,6 +402,7 @@ class _CellPool:
 
     def __init__(self, limits: Capabilities) -> None:
         self._limits = limits
+        self.computed_with: list[AdapterUse | None] = [None] * limits.n_resident
         self._tokens: list[list[int]] = [[] for _ in range(limits.n_resident)]
         self._cells: list[list[int]] = [[] for _ in range(limits.n_resident)]
         self._holders = Counter[int]()
@@ -371,6 +444,7 @@ class _CellPool:
         del self._tokens[slot][length:]
 
     def copy(self, source: int, target: int, length: int) -> None:
+        self.computed_with[target] = self.computed_with[source]
         if not self._limits.shares_cells:
             self.reserve(length)
             for token in self._tokens[source][:length]:
@@ -426,7 +500,11 @@ def _require(condition: bool, broken: str) -> None:
 
 def _copied(rows: Rows) -> Rows:
     return Rows(
-        rows.tokens.copy(), rows.positions.copy(), rows.slots.copy(), rows.wants_logits.copy()
+        rows.tokens.copy(),
+        rows.positions.copy(),
+        rows.slots.copy(),
+        rows.wants_logits.copy(),
+        rows.adapter,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwenkit.chat.answer import Answer
@@ -35,8 +35,9 @@ from qwenkit.chat.presets import sampling
 from qwenkit.chat.result import CallResult, ChatResult, ChoiceResult, collect
 from qwenkit.chat.template import ChatTemplate, Prompt, encode_prompt
 from qwenkit.chat.thinking import ThinkingTokens, soft_switch, thinking_tokens
+from qwenkit.engine.adapters import Adapter
 from qwenkit.engine.engine import Engine
-from qwenkit.engine.request import GenerationRequest, SamplingParams, Thinking
+from qwenkit.engine.request import ActiveAdapter, GenerationRequest, SamplingParams, Thinking
 from qwenkit.errors import InvalidGrammar, InvalidRequest
 
 __all__ = [
@@ -65,15 +66,31 @@ class ChatModel:
         name: What clients call it.
         engine: Generates.
         template: Renders.
+        adapter: What it generates with; None is the model as it is.
     """
 
     name: str
     engine: Engine
     template: ChatTemplate
+    adapter: ActiveAdapter | None = None
     thinking: ThinkingTokens | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thinking", thinking_tokens(self.engine.tokenizer))
+
+    def with_adapter(self, adapter: Adapter, *, scale: float = 1.0) -> ChatModel:
+        """The model with an adapter of its engine, under the adapter's name.
+
+        Raises:
+            InvalidRequest: The scale is out of its range.
+        """
+        return replace(self, name=adapter.name, adapter=adapter.at(scale))
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells answers of this model, its settings and its adapter from others."""
+        base = self.engine.facts.fingerprint
+        return f"{base}-{self.adapter.namespace}" if self.adapter is not None else base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +192,7 @@ def prepare_chat(
             call_token=tokenizer.token_id(OPEN),
         ),
         thinking=_thinking(model.thinking, prompt, options.thinking_budget),
+        adapter=model.adapter,
     )
     return PreparedChat(
         request, prompt, callable_tools(offered, options.tool_choice), conversation, offered
@@ -201,7 +219,7 @@ async def stream_chat(
     chat = await asyncio.to_thread(prepare_chat, model, messages, tools, options)
     parsers = [chat.new_parser() for _ in range(chat.request.n)]
     answer = Answer(parsers, model.engine.tokenizer.eos_tokens)
-    next_turn = NextTurn(model.engine, model.template, chat.messages, chat.offered)
+    next_turn = NextTurn(model.engine, model.template, model.adapter, chat.messages, chat.offered)
     try:
         async with aclosing(model.engine.stream(chat.request)) as events:
             async for event in events:

@@ -17,6 +17,7 @@ from qwenkit.chat.events import ChatEvent, ChatFinish, ChoiceDelta, ChoiceDone, 
 from qwenkit.chat.messages import Message, Role, Tool
 from qwenkit.chat.template import ChatTemplate, Prompt, encode_prompt
 from qwenkit.engine.engine import Engine
+from qwenkit.engine.request import ActiveAdapter
 from qwenkit.errors import EngineStopped, InvalidMessages
 
 
@@ -26,6 +27,7 @@ class NextTurn:
     Args:
         engine: Computes it.
         template: Renders it.
+        adapter: What it is computed with.
         messages: The conversation that is being answered.
         tools: On offer in it.
     """
@@ -34,11 +36,13 @@ class NextTurn:
         self,
         engine: Engine,
         template: ChatTemplate,
+        adapter: ActiveAdapter | None,
         messages: Sequence[Message],
         tools: Sequence[Tool],
     ) -> None:
         self._engine = engine
         self._template = template
+        self._adapter = adapter
         self._messages = messages
         self._tools = tools
         self._text: list[str] = []
@@ -64,7 +68,8 @@ class NextTurn:
         # A template may refuse what this one answered, and the engine may be about to stop.
         with suppress(InvalidMessages, EngineStopped):
             head = next_prompt_head(self._template, [*self._messages, answer], self._tools)
-            self._engine.warm(encode_prompt(head, self._engine.tokenizer))
+            prompt = encode_prompt(head, self._engine.tokenizer)
+            self._engine.warm(prompt, adapter=self._adapter)
 
 
 def next_prompt_head(

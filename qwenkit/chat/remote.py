@@ -33,9 +33,11 @@ from qwenkit.chat.events import (
 from qwenkit.errors import InvalidSettings, RemoteError, RemoteUnreachable
 
 CONNECT_TIMEOUT_S = 10.0
-STATUS_HINTS = {
+KEY_HINTS = {
     401: "set OPENAI_API_KEY, or pass --api-key",
     403: "set OPENAI_API_KEY, or pass --api-key",
+}
+STATUS_HINTS = KEY_HINTS | {
     404: "check the URL (most end in /v1) and the model's name",
     503: "the server is busy or still loading: try again",
 }
@@ -62,6 +64,7 @@ class RemoteServer:
     ) -> None:
         base = base_url(url)
         self.url = str(base).rstrip("/")
+        self._root = self.url.removesuffix("/v1")
         self._client = httpx.AsyncClient(
             base_url=base,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -71,7 +74,7 @@ class RemoteServer:
             # request sent at that moment is lost.
             limits=httpx.Limits(max_keepalive_connections=0),
             # A proxy from the environment can't reach a server on this machine.
-            trust_env=not _is_loopback(base.host),
+            trust_env=not is_local(base),
         )
 
     async def close(self) -> None:
@@ -102,6 +105,31 @@ class RemoteServer:
                 f"`{self.url}/models` does not answer with a list of models",
                 status=response.status_code,
                 hint=STATUS_HINTS[404],
+            ) from exc
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What a route of qwenkit's own answers with, as JSON.
+
+        Args:
+            method: Such as `GET`.
+            path: From the server's root, which is where `/v1` lies.
+            body: Sent as JSON.
+
+        Raises:
+            RemoteUnreachable: It does not answer, or the connection broke.
+            RemoteError: It answers with an error, or with something else than JSON.
+        """
+        with self._translated():
+            response = await self._client.request(method, self._root + path, json=body)
+        if response.is_error:
+            raise _refusal(response, hints=KEY_HINTS)
+        try:
+            return response.json()
+        except ValueError as exc:
+            raise RemoteError(
+                f"`{self._root}{path}` does not answer with JSON",
+                status=response.status_code,
+                hint="check that it is a qwenkit server",
             ) from exc
 
     @asynccontextmanager
@@ -264,11 +292,12 @@ def _no_url(url: str) -> InvalidSettings:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_local(url: httpx.URL) -> bool:
+    """Whether a URL names this machine by its loopback address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(url.host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return url.host == "localhost"
 
 
 def _parse(payload: bytes) -> dict[str, Any]:
@@ -283,20 +312,25 @@ def _parse(payload: bytes) -> dict[str, Any]:
     return chunk
 
 
-def _refusal(response: httpx.Response) -> RemoteError:
+def _refusal(response: httpx.Response, *, hints: Mapping[int, str] = STATUS_HINTS) -> RemoteError:
     try:
         body = response.json()
     except ValueError:
         body = None
-    return _error(body if isinstance(body, dict) else {}, status=response.status_code)
+    return _error(body if isinstance(body, dict) else {}, status=response.status_code, hints=hints)
 
 
-def _error(body: Mapping[str, Any], *, status: int) -> RemoteError:
+def _error(
+    body: Mapping[str, Any], *, status: int, hints: Mapping[int, str] = STATUS_HINTS
+) -> RemoteError:
     error = body.get("error")
     detail = error.get("message") if isinstance(error, dict) else error
-    said = f": {detail}" if detail else ""
+    # Our own server appends its hint.
+    said, _, hint = str(detail or "").partition("; hint: ")
     return RemoteError(
-        f"the server answered {status}{said}", status=status, hint=STATUS_HINTS.get(status, "")
+        f"the server answered {status}{f': {said}' if said else ''}",
+        status=status,
+        hint=hint or hints.get(status, ""),
     )
 
 

@@ -160,6 +160,10 @@ def _machine_rows(found: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "llama.cpp", f"llama-cpp-python {runtime.version or 'missing'}, built {offload}"
     if runtime.features:
         yield "", f"uses {', '.join(runtime.features)}"
+    if runtime.breaks_amx:
+        yield "", "AMX goes unused, since the compiler that built it breaks it: with g++ 12.4,"
+        yield "", "  13.3, 14.1 or newer pip install --force-reinstall --no-cache-dir --no-deps"
+        yield "", "  llama-cpp-python"
     if found.port_is_free is False:
         yield "Port", "taken: the PORT to serve on is in use"
     if found.gpus and not runtime.gpu_offload:

@@ -26,12 +26,14 @@ class Runtime:
         version: Of llama-cpp-python; None when it isn't installed.
         gpu_offload: Whether it can keep layers on a GPU.
         features: What it says it uses of the processor.
+        breaks_amx: Whether the compiler that built it broke its AMX code, which then goes unused.
         problem: Why it can't be loaded; empty when it can.
     """
 
     version: str | None
     gpu_offload: bool = False
     features: tuple[str, ...] = ()
+    breaks_amx: bool = False
     problem: str = ""
 
 
@@ -73,11 +75,14 @@ def runtime() -> Runtime:
         from llama_cpp import llama_cpp
     except (OSError, RuntimeError) as exc:  # a shared library that doesn't load
         return Runtime(version=version, problem=str(exc))
+    from qwenkit.backends.llamacpp.amx import amx_is_broken
+
     info = llama_cpp.llama_print_system_info().decode(errors="replace")
     return Runtime(
         version=version,
         gpu_offload=bool(llama_cpp.llama_supports_gpu_offload()),
         features=tuple(_FEATURE.findall(info)),
+        breaks_amx=amx_is_broken(),
     )
 
 

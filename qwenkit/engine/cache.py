@@ -2,7 +2,8 @@
 
 A slot is *running* while a sequence computes in it and *parked* afterwards: its state stays until
 the room is needed, least recently used first. A new sequence starts from a copy of the longest
-prefix that any slot holds, running or parked, whichever request made it.
+prefix that any slot holds, running or parked, whichever request made it. Where a backend can't
+copy, it goes on in the parked slot itself.
 
 Parked states that are not needed soon go to a shelf in ordinary memory while others run.
 
@@ -130,9 +131,14 @@ class SlotCache:
         return self._caps.n_cells - int(np.count_nonzero(held))
 
     def match(self, namespace: str, tokens: IntArray) -> tuple[int, int]:
-        """The slot that holds the longest prefix of `tokens`, and its length; (-1, 0) for none."""
+        """The slot with the longest prefix of `tokens` that can be had, and its length.
+
+        (-1, 0) where there is none.
+        """
         best, best_length = -1, 0
         for slot, resident in self._residents.items():
+            if resident.running and not self._caps.copies:
+                continue
             if resident.namespace != namespace or resident.length <= best_length:
                 continue
             length = common_prefix(resident.tokens[: resident.length], tokens)
@@ -164,7 +170,7 @@ class SlotCache:
         restored = self._restore(namespace, tokens[:n_reusable], beyond=length)
         if restored is not None:
             source, length = restored
-        slot = source if restored is not None else self._vacate(source)
+        slot = source if restored is not None else self._vacate(source, length)
         if slot == source:
             resident = self._residents[slot]
             if length < resident.length and restored is None:
@@ -175,7 +181,7 @@ class SlotCache:
             self._residents[slot] = resident
             if source >= 0:
                 self._touch(source)
-                if self._has_room_for_copy(source, length):
+                if self._caps.copies and self._has_room_for_copy(source, length):
                     self._copy(source, slot, length)
         resident.running = True
         self._n_running += 1
@@ -194,6 +200,10 @@ class SlotCache:
             resident.cells = grown
         resident.cells[resident.length : end] = self._cells.take(n)
         resident.length = end
+
+    def retract(self, slot: int, length: int) -> None:
+        """Forget what a running slot computed beyond `length` tokens."""
+        self._shorten(slot, length)
 
     def park(self, slot: int) -> None:
         """Keep a slot's state for reuse; its sequence has ended."""
@@ -243,8 +253,9 @@ class SlotCache:
         return True
 
     def relieve(self) -> None:
-        """Put parked states aside that would slow down those that run."""
-        if not (self._crowded and self._n_running and self._caps.saves_states):
+        """Put parked states aside that would slow down those that run, where they share cells."""
+        caps = self._caps
+        if not (self._crowded and self._n_running and caps.saves_states and caps.shares_cells):
             return
         self._crowded = False
         parked = self._parked()
@@ -280,7 +291,7 @@ class SlotCache:
         shelved, length = self._shelf.match(namespace, tokens)
         if shelved is None or length < beyond + _WORTH_RESTORING:
             return None
-        slot = self._vacate(-1)
+        slot = self._vacate(-1, 0)
         n = len(shelved.tokens)
         if not (self.make_room(n) and self._backend.load_state(slot, shelved.state)):
             return None
@@ -292,9 +303,11 @@ class SlotCache:
     def _is_running(self, slot: int) -> bool:
         return slot in self._residents and self._residents[slot].running
 
-    def _vacate(self, source: int) -> int:
-        """A decodable slot without a state, or `source` itself where only that one is left."""
+    def _vacate(self, source: int, length: int) -> int:
+        """A decodable slot without a state, or `source` itself to go on in from `length` on."""
         decodable = range(self._caps.n_slots)
+        if source in decodable and self._can_go_on_in(source, length):
+            return source
         empty = [slot for slot in decodable if slot not in self._residents]
         if empty:
             return empty[0]
@@ -306,10 +319,19 @@ class SlotCache:
         self.drop(victim)
         return victim
 
+    def _can_go_on_in(self, slot: int, length: int) -> bool:
+        """Whether a copy would cost more than is lost when a parked state is cut and grown."""
+        if self._caps.shares_cells or self._is_running(slot):
+            return False
+        n_lost = self._residents[slot].length - length
+        return n_lost == 0 if self._caps.copies else n_lost <= length
+
     def _save(self, slot: int, *, keep: int) -> None:
         """Keep a slot's state on the shelf or in a parking slot, where there is room."""
         if self._caps.saves_states:
             self._shelve(slot)
+            return
+        if not self._caps.copies:
             return
         resident = self._residents[slot]
         parking = range(self._caps.n_slots, self._caps.n_resident)

@@ -1,6 +1,7 @@
 """The one thread that owns a backend: schedule, decode, draw, hand out, again.
 
-    inbox → Scheduler.admit → Scheduler.plan → Backend.decode → Sequence.advance → Outbox
+    inbox → Scheduler.admit → Scheduler.plan → Speculator.extend → Backend.decode
+    → Sequence.advance → Outbox
 
 It never waits for anything but work, and nobody else touches the backend, the cache or a sequence.
 A request that fails is taken out alone; the others of its batch go on.
@@ -12,23 +13,40 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from qwenkit.backends.base import Aborted, Backend, ComputeFailed, FloatArray, NoRoom, Rows
+from qwenkit.backends.base import (
+    Aborted,
+    Backend,
+    ComputeFailed,
+    FloatArray,
+    IntArray,
+    LoadedAdapter,
+    NoRoom,
+    Rows,
+)
 from qwenkit.engine.cache import SlotCache
+from qwenkit.engine.embedding import EmbeddingQueue
 from qwenkit.engine.observer import EngineSnapshot, Observer, SilentObserver
-from qwenkit.engine.request import Event, Token
+from qwenkit.engine.request import AdapterVersion, Event, Token
 from qwenkit.engine.sampling import log_probabilities
 from qwenkit.engine.scheduler import Scheduler, Work
 from qwenkit.engine.sequence import Sequence
+from qwenkit.engine.speculation import Drafter, Speculator
 from qwenkit.engine.task import Outbox, Task
 from qwenkit.errors import DecodeFailed, EngineStopped, QwenkitError
 
 logger = logging.getLogger(__name__)
 
 Message = Callable[[], None]
+T = TypeVar("T")
 _SWITCH_INTERVAL_S = 5e-4
 _ABORT_INTERVAL_S = 0.05
 
@@ -40,11 +58,18 @@ class EngineLoop:
         backend: Decodes rows; owned from here on.
         step_latency_s: Seconds a step may take while answers stream.
         shelf_bytes: Ordinary memory for cached states that are not in use.
+        drafters: Guess what comes next; none decodes plainly.
         observer: Told what happens.
     """
 
     def __init__(
-        self, backend: Backend, *, step_latency_s: float, shelf_bytes: int, observer: Observer
+        self,
+        backend: Backend,
+        *,
+        step_latency_s: float,
+        shelf_bytes: int,
+        drafters: Seq[Drafter] = (),
+        observer: Observer,
     ) -> None:
         self._backend = backend
         self._observer = observer
@@ -52,6 +77,8 @@ class EngineLoop:
         self._scheduler = Scheduler(
             self._cache, backend.capabilities, step_latency_s=step_latency_s
         )
+        self._speculator = Speculator(drafters)
+        self._embeddings = EmbeddingQueue(backend.embed)
         self._tasks: dict[Sequence, Task] = {}
         self._in_flight: frozenset[Task] = frozenset()
         self._outbox = Outbox(unheard=self.cancel)
@@ -93,6 +120,41 @@ class EngineLoop:
         self._abort_if(lambda running: running.cancelled)
         self._post(lambda: self._cancel(task))
 
+    def call(self, act: Callable[[], T]) -> Future[T]:
+        """Run a short function on the thread, between two steps. Callable from any thread.
+
+        Raises:
+            EngineStopped: It was stopped before.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            if self._stopping:
+                raise engine_stopped()
+            self._post(lambda: _settle(future, act))
+        return future
+
+    def embed(self, tokens: IntArray) -> Future[FloatArray]:
+        """Queue a text for embedding; cancelling the future takes it back.
+
+        Raises:
+            EngineStopped: It was stopped before.
+        """
+        future: Future[FloatArray] = Future()
+        with self._changed:
+            if self._stopping:
+                raise engine_stopped()
+            self._idle.clear()
+            self._post(lambda: self._embeddings.add(tokens, future))
+        return future
+
+    def load_adapter(self, version: str, path: Path) -> Future[AdapterVersion]:
+        """Load an adapter's file; what comes of it frees itself when nothing refers to it.
+
+        Raises:
+            EngineStopped: It was stopped before.
+        """
+        return self.call(lambda: self._load_adapter(version, path))
+
     def fail_all(self, error: Callable[[], Exception]) -> None:
         """End every task with an error. Callable from any thread."""
         self._post(lambda: self._fail_all(error))
@@ -110,6 +172,7 @@ class EngineLoop:
         while self._thread.is_alive():
             self._backend.abort()
             self._thread.join(_ABORT_INTERVAL_S)
+        self._speculator.close()
         self._backend.close()
 
     def snapshot(self) -> EngineSnapshot:
@@ -125,6 +188,15 @@ class EngineLoop:
             n_preempted=self._scheduler.n_preempted,
             n_evicted=self._cache.n_evicted,
         )
+
+    def _load_adapter(self, version: str, path: Path) -> AdapterVersion:
+        loaded = self._backend.load_adapter(path)
+        held = AdapterVersion(version, loaded, owner=self)
+        weakref.finalize(held, self._free_adapter, loaded).atexit = False
+        return held
+
+    def _free_adapter(self, loaded: LoadedAdapter) -> None:
+        self._post(lambda: self._backend.unload_adapter(loaded))
 
     def _abort_if(self, unwanted: Callable[[Task], bool]) -> None:
         """End the running decode if none of its tasks is wanted any more."""
@@ -144,7 +216,7 @@ class EngineLoop:
     def _turn(self) -> bool:
         """Do what was posted and compute one step; False when that was the last turn."""
         messages, stopping = self._take_messages()
-        for act in (*messages, self._schedule):
+        for act in (*messages, self._schedule, self._embeddings.advance):
             self._guarded(act)
         self._outbox.flush()
         return not stopping
@@ -153,7 +225,14 @@ class EngineLoop:
         self._admit()
         works = self._scheduler.plan()
         if works:
-            self._step(works)
+            self._step(self._speculator.extend(works, n_most=self._n_spare(works)))
+
+    def _n_spare(self, works: list[Work]) -> int:
+        """Rows that a step still has room for."""
+        caps = self._backend.capabilities
+        n_rows = sum(work.n_rows for work in works)
+        n_wanted = sum(_n_wanted(work) for work in works)
+        return min(caps.n_outputs - n_wanted, caps.n_batch - n_rows, self._cache.n_free - n_rows)
 
     def _guarded(self, act: Message) -> None:
         """A bug below ends the requests it met, not the thread that all others wait for."""
@@ -168,9 +247,10 @@ class EngineLoop:
     def _take_messages(self) -> tuple[list[Message], bool]:
         """What was posted, and whether to stop; waits when there is nothing to compute."""
         with self._changed:
-            if not self._inbox and all(task.background for task in self._tasks.values()):
+            wanted = [task for task in self._tasks.values() if not task.background]
+            if not (self._inbox or wanted or self._embeddings):
                 self._idle.set()
-            while not (self._inbox or self._stopping or self._tasks):
+            while not (self._inbox or self._stopping or self._tasks or self._embeddings):
                 self._changed.wait()
             messages, self._inbox = self._inbox, []
             return messages, self._stopping
@@ -191,8 +271,8 @@ class EngineLoop:
 
     def _step(self, works: list[Work]) -> None:
         began = time.perf_counter()
-        n_decode = sum(work.sequence.prompt_done and work.n_rows == 1 for work in works)
-        n_rows = sum(work.n_rows for work in works)
+        n_decode = sum(work.n_rows for work in works if work.decodes)
+        n_prefill = sum(work.n_rows for work in works if not work.decodes)
         self._in_flight = frozenset(self._tasks[work.sequence] for work in works)
         try:
             logits = self._backend.decode(_rows(works))
@@ -210,8 +290,8 @@ class EngineLoop:
             self._in_flight = frozenset()
         self._finish_step(works, logits)
         seconds = time.perf_counter() - began
-        self._scheduler.pace.observe(n_decode, n_rows - n_decode, seconds)
-        self._observer.on_step(n_decode, n_rows - n_decode, seconds)
+        for observe in (self._scheduler.observe, self._speculator.observe, self._observer.on_step):
+            observe(n_decode, n_prefill, seconds)
 
     def _finish_step(self, works: list[Work], logits: FloatArray) -> None:
         n_wanted = [_n_wanted(work) for work in works]
@@ -232,7 +312,9 @@ class EngineLoop:
         try:
             if sequence.request.prompt_logprobs and sequence.choice == 0:
                 self._collect_prompt_logprobs(sequence, logits)
-            if sequence.n_pending == 0:
+            if work.n_draft:
+                self._verify(work, task, logits)
+            elif sequence.n_pending == 0:
                 self._advance(sequence, task, logits[-1])
         except QwenkitError as error:
             self._fail(task, error)
@@ -248,6 +330,29 @@ class EngineLoop:
         events = sequence.advance(logits)
         self._outbox.add(task, events)
         self._observe_tokens(task, events)
+        if sequence.finished:
+            self._retire(sequence, task)
+
+    def _verify(self, work: Work, task: Task, logits: FloatArray) -> None:
+        """Draw from one row after the other, as long as what is drawn is what was guessed."""
+        sequence = work.sequence
+        first = sequence.n_tokens
+        guess = sequence.tokens[first : first + work.n_draft].tolist()
+        n_accepted = 0
+        while True:
+            n_computed = first + n_accepted
+            events = sequence.advance(logits[n_accepted])
+            self._outbox.add(task, events)
+            self._observe_tokens(task, events)
+            only_one = sequence.n_tokens == n_computed + 1
+            ended = sequence.finished or n_accepted == work.n_draft
+            if ended or not only_one or sequence.tokens[n_computed] != guess[n_accepted]:
+                break
+            n_accepted += 1
+        self._cache.retract(_slot(sequence), n_computed)
+        sequence.n_computed = n_computed
+        self._speculator.count(work, n_accepted)
+        self._observer_of(task).on_draft(work.n_draft, n_accepted)
         if sequence.finished:
             self._retire(sequence, task)
 
@@ -301,6 +406,7 @@ class EngineLoop:
     def _fail_all(self, error: Callable[[], Exception]) -> None:
         for task in set(self._tasks.values()):
             self._fail(task, error())
+        self._embeddings.fail_all(error)
 
     def _make_room(self) -> None:
         """The backend has less room than counted: drop what is parked, or else the newest."""
@@ -329,6 +435,15 @@ class EngineLoop:
                 self._step([Work(work.sequence, n_rows)])
 
 
+def _settle(future: Future[T], act: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(act())
+    except Exception as exc:  # handed to whoever waits for it
+        future.set_exception(exc)
+
+
 def engine_stopped() -> EngineStopped:
     """The error of everything that is asked of a stopped engine."""
     return EngineStopped("the engine is shutting down", hint="send the request again later")
@@ -351,12 +466,13 @@ def _rows(works: list[Work]) -> Rows:
         n_wanted = _n_wanted(work)
         if n_wanted:
             wanted[at - n_wanted : at] = 1
-    return Rows(tokens, positions, slots, wanted)
+    adapter = works[0].sequence.request.adapter
+    return Rows(tokens, positions, slots, wanted, adapter.use if adapter is not None else None)
 
 
 def _n_wanted(work: Work) -> int:
-    """Rows whose logits are wanted: the last one of a sequence, or all of them."""
-    if work.sequence.needs_all_logits:
+    """Rows whose logits are wanted: the last one of a sequence and its guesses, or all of them."""
+    if work.sequence.needs_all_logits or work.n_draft:
         return work.n_rows
     return int(work.n_rows == work.sequence.n_pending)
 

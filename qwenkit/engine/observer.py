@@ -27,6 +27,10 @@ class Observer(Protocol):
         """A prompt was computed; `n_cached` of its tokens were reused."""
         ...
 
+    def on_draft(self, n_drafted: int, n_accepted: int) -> None:
+        """So many guessed tokens were verified, and so many of them were right."""
+        ...
+
     def on_choice_done(self, n_tokens: int, outcome: Outcome) -> None:
         """A choice ended with so many tokens."""
         ...
@@ -45,6 +49,9 @@ class SilentObserver:
         """Ignore it."""
 
     def on_prompt(self, n_prompt: int, n_cached: int) -> None:
+        """Ignore it."""
+
+    def on_draft(self, n_drafted: int, n_accepted: int) -> None:
         """Ignore it."""
 
     def on_choice_done(self, n_tokens: int, outcome: Outcome) -> None:

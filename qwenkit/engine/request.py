@@ -9,10 +9,12 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from qwenkit.backends.base import AdapterUse, LoadedAdapter
 from qwenkit.errors import InvalidRequest
 
 MAX_TOP_LOGPROBS = 20
 MAX_CHOICES = 16
+MAX_ADAPTER_SCALE = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,55 @@ class Thinking:
     ending: tuple[int, ...] = ()
 
 
+class AdapterVersion:
+    """One content of an adapter in an engine's memory; freed when nothing refers to it any more.
+
+    Args:
+        version: Short hash of the content.
+        loaded: As the backend loaded it.
+        owner: The engine's loop that it was loaded by.
+    """
+
+    def __init__(self, version: str, loaded: LoadedAdapter, owner: object) -> None:
+        self.version = version
+        self.loaded = loaded
+        self.owner = owner
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAdapter:
+    """An adapter as one request uses it.
+
+    Args:
+        adapter: What is loaded.
+        scale: Multiplies what it changes; 1 is the strength it was trained with.
+
+    Raises:
+        InvalidRequest: The scale is NaN or out of its range.
+    """
+
+    adapter: AdapterVersion
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not -MAX_ADAPTER_SCALE <= self.scale <= MAX_ADAPTER_SCALE:  # also true for NaN
+            raise InvalidRequest(
+                f"the adapter's scale is {self.scale}; it must be from {-MAX_ADAPTER_SCALE:g} "
+                f"to {MAX_ADAPTER_SCALE:g}",
+                param="lora_scale",
+            )
+
+    @property
+    def namespace(self) -> str:
+        """What tells states computed with it from all others."""
+        return f"{self.adapter.version}*{self.scale!r}"
+
+    @property
+    def use(self) -> AdapterUse:
+        """As the backend takes it."""
+        return AdapterUse(self.adapter.loaded, self.scale)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One prompt and what to make of it.
@@ -164,7 +215,7 @@ class GenerationRequest:
         prompt_logprobs: Report the prompt's tokens too, in `PromptReady`.
         grammar: Constrains the output.
         thinking: How this model thinks; None when it doesn't.
-        namespace: What the cached prefix depends on beside tokens (adapter and its scale).
+        adapter: The LoRA adapter to compute with; None is the model as it is.
     """
 
     prompt: tuple[int, ...]
@@ -178,7 +229,12 @@ class GenerationRequest:
     prompt_logprobs: bool = False
     grammar: Grammar | None = None
     thinking: Thinking | None = None
-    namespace: str = ""
+    adapter: ActiveAdapter | None = None
+
+    @property
+    def namespace(self) -> str:
+        """What its computed state depends on beside tokens."""
+        return self.adapter.namespace if self.adapter is not None else ""
 
     def __post_init__(self) -> None:
         if not self.prompt:

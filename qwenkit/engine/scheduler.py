@@ -4,6 +4,8 @@ runtime, no asyncio, no text.
 Answers that stream come first, one row each. What is left of a step goes to prompts, and no more of
 it than keeps the step within its latency target while answers stream. A sequence whose prompt
 begins like one that is being computed waits for it instead of computing the same thing twice.
+
+A step is computed with one adapter, so sequences of different adapters take turns.
 """
 
 from __future__ import annotations
@@ -25,14 +27,22 @@ _HEADROOM = 32
 _MIN_CHUNK = 64
 # How much longer a step may take when no answer streams that it would delay.
 _IDLE_STRETCH = 4
+# How long an adapter keeps its turn while others wait: llama.cpp takes 5 to 10 ms to change it.
+_TURN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The next `n_rows` uncomputed tokens of a sequence."""
+    """The next `n_rows` uncomputed tokens of a sequence; the last `n_draft` of them are guessed."""
 
     sequence: Sequence
     n_rows: int
+    n_draft: int = 0
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it goes on with an answer, before the step is computed."""
+        return self.sequence.prompt_done and self.sequence.n_pending == 1
 
 
 class Pace:
@@ -57,6 +67,26 @@ class Pace:
         return max(_MIN_CHUNK, int(left / self._row_s))
 
 
+class Turns:
+    """Which adapter is computed with next, where sequences of several are there."""
+
+    def __init__(self) -> None:
+        self._current = ""
+        self._spent_s = 0.0
+
+    def pick(self, namespaces: list[str]) -> str:
+        """The one whose turn it is, of those that have something to compute, in any order."""
+        if self._current not in namespaces or (self._spent_s >= _TURN_S and len(namespaces) > 1):
+            later = [name for name in namespaces if name > self._current]
+            self._current = min(later or namespaces)
+            self._spent_s = 0.0
+        return self._current
+
+    def spend(self, seconds: float) -> None:
+        """Count the time of a step of the current one."""
+        self._spent_s += seconds
+
+
 def _blend(old: float, new: float) -> float:
     return new if old == 0.0 else 0.7 * old + 0.3 * new
 
@@ -78,6 +108,7 @@ class Scheduler:
         self._step_latency_s = step_latency_s
         self._leaders: dict[Sequence, tuple[Sequence, int]] = {}
         self.pace = Pace()
+        self._turns = Turns()
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._turns_waited: dict[Sequence, int] = {}
@@ -121,11 +152,17 @@ class Scheduler:
         self._cache.relieve()
         return admitted
 
+    def observe(self, n_decode: int, n_prefill: int, seconds: float) -> None:
+        """Learn from a step how fast the next ones will be."""
+        self.pace.observe(n_decode, n_prefill, seconds)
+        self._turns.spend(seconds)
+
     def plan(self) -> list[Work]:
         """The rows of the next step; empty when nothing runs. Room for them is made."""
         self._preempt_until_decoding_fits()
-        decoding = [s for s in self.running if s.prompt_done and s.n_pending == 1]
-        prompts = [s for s in self.running if s not in decoding]
+        group = self._next_group()
+        decoding = [s for s in group if s.prompt_done and s.n_pending == 1]
+        prompts = [s for s in group if s not in decoding]
         budget = min(self._prompt_budget(len(decoding)), self._caps.n_batch - len(decoding))
         works = [Work(sequence, 1) for sequence in decoding]
         works += self._share(prompts, budget)
@@ -167,6 +204,8 @@ class Scheduler:
             return False
         if self._prompt_is_scored(sequence):
             return True
+        if not self._caps.copies:  # what another one computes can't be had
+            return False
         found = self._find_leader(sequence)
         if found is None:
             return False
@@ -204,6 +243,14 @@ class Scheduler:
         )
         needed = sequence.n_tokens - held + unfinished + headroom
         return needed <= self._cache.n_available()
+
+    def _next_group(self) -> list[Sequence]:
+        """The running sequences of the adapter whose turn it is."""
+        namespaces = {s.request.namespace for s in self.running}
+        if len(namespaces) < 2:
+            return self.running
+        turn = self._turns.pick(list(namespaces))
+        return [s for s in self.running if s.request.namespace == turn]
 
     def _preempt_until_decoding_fits(self) -> None:
         while True:

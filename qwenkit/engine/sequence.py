@@ -116,6 +116,12 @@ class Sequence:
         """Whether the prompt is computed."""
         return self.n_computed >= self.n_prompt
 
+    def draft(self, tokens: IntArray) -> int:
+        """Put guessed tokens behind the last one, to be computed with it; returns how many fit."""
+        n = max(0, min(len(tokens), self.n_left - 1))
+        self._tokens[self.n_tokens : self.n_tokens + n] = tokens[:n]
+        return n
+
     def advance(self, row: FloatArray) -> list[Event]:
         """Choose the next tokens from the logits after the last one; `row` is `[n_vocab]`.
 

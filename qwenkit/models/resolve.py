@@ -24,13 +24,13 @@ from qwenkit.models.hub import Hub, HubId, Listing, parse_hub_id
 from qwenkit.models.info import GENAI_CONFIG
 from qwenkit.models.progress import ProgressFactory, silent
 
-ModelFormat: TypeAlias = Literal["gguf", "onnx"]
+ModelFormat: TypeAlias = Literal["gguf", "onnx", "safetensors"]
 
 CONVERTED = "converted"
 MODELS = "models"
 # Part of the key of converted weights: a new number converts everything again.
 CONVERTER_VERSION = "1"
-_BACKEND_OF: dict[ModelFormat, str] = {"gguf": "llama.cpp", "onnx": "onnx"}
+_BACKEND_OF = {"gguf": "llama.cpp", "onnx": "onnx"}
 _CHECKPOINT_FILES = (
     "config.json",
     "tokenizer.json",
@@ -46,14 +46,15 @@ class ResolvedModel:
     """A model that is on this disk in the form its backend needs.
 
     Args:
-        path: What to load: a GGUF file (the first part of a split one) or an ONNX folder.
-        paths: All files of a GGUF model in order, or the ONNX folder.
+        path: What to load: a GGUF file (the first part of a split one) or an ONNX folder; or what
+            to export for the backend `onnx`, a folder of safetensors.
+        paths: All files of a GGUF model in order, or the folder.
         name: What clients call it, such as `Qwen3-8B-GGUF:Q4_K_M`.
         source: What MODEL_PATH would call it: a path, a Hub id, or the demo model's name.
         format: What `path` is.
         is_demo: Whether it is the embedded demo model.
         content_id: Short hash that identifies the weights.
-        checkpoint: The folder of safetensors that `path` was made from, if it was.
+        checkpoint: The folder of safetensors that `path` was made from or is, if any.
     """
 
     path: Path
@@ -80,6 +81,8 @@ def resolve(
 ) -> ResolvedModel:
     """Find a model, fetch it, convert it, whatever is needed.
 
+    For the backend `onnx` safetensors are found and fetched; exporting them is left to the caller.
+
     Args:
         model: A Hub id (`owner/name`, `owner/name:QUANT`, `owner/name/file.gguf`), a folder of
             safetensors, a `.gguf` file or a folder with one, an ONNX GenAI folder, the name of a
@@ -102,6 +105,32 @@ def resolve(
     return finder.find(model)
 
 
+def resolve_checkpoint(
+    model: str | None,
+    *,
+    home: Path,
+    hub_token: str | None = None,
+    offline: bool = False,
+    hub_endpoint: str | None = None,
+    hub_cache: Path | None = None,
+    progress: ProgressFactory = silent,
+) -> Path:
+    """Find a model's safetensors, fetch them where need be, and convert nothing.
+
+    Args:
+        model: A Hub id, a folder, the name of a folder in `home/models`, or None for the demo
+            model. The other arguments are those of `resolve`.
+
+    Returns:
+        The folder that holds `config.json` and the weights.
+
+    Raises:
+        ModelError: Not found, not safetensors, or not to be had from the Hub.
+    """
+    hub = Hub(token=hub_token, offline=offline, endpoint=hub_endpoint, cache=hub_cache)
+    return _Finder(home.expanduser(), "onnx", "auto", hub, progress).find_checkpoint(model)
+
+
 @dataclass(frozen=True, slots=True)
 class _Finder:
     home: Path
@@ -114,16 +143,29 @@ class _Finder:
         from qwenkit.models.demo import DEMO_DIR, DEMO_NAME
 
         if not model or model == DEMO_NAME:
-            self._require(model or "the demo model", "gguf")
             found = self._checkpoint(DEMO_DIR, name=DEMO_NAME, source=DEMO_NAME)
             return replace(found, is_demo=True)
-        for path in (Path(model).expanduser(), self.home / MODELS / model):
-            if path.exists():
-                return self._local(path, source=model)
-        hub_id = parse_hub_id(model)
-        if hub_id is None or _first_folder(model).is_dir():
-            raise _no_such_path(model, hub_id)
-        return self._from_hub(hub_id, source=model)
+        if path := self._path(model):
+            return self._local(path, source=model)
+        return self._from_hub(_hub_id(model), source=model)
+
+    def find_checkpoint(self, model: str | None) -> Path:
+        from qwenkit.models.demo import DEMO_DIR, DEMO_NAME
+
+        if not model or model == DEMO_NAME:
+            return DEMO_DIR
+        if path := self._path(model):
+            if not _is_checkpoint(path):
+                raise ModelUnsupported(f"`{path}` is no folder of safetensors with a config.json")
+            return path
+        listing = self.hub.list_files(_hub_id(model))
+        if not _has_checkpoint(listing):
+            raise ModelUnsupported(f"`{model}` holds no safetensors with a config.json")
+        return self._fetch_checkpoint(listing)
+
+    def _path(self, model: str) -> Path | None:
+        places = (Path(model).expanduser(), self.home / MODELS / model)
+        return next((path for path in places if path.exists()), None)
 
     def _local(self, path: Path, *, source: str) -> ResolvedModel:
         if path.suffix == ".gguf" and path.is_file():
@@ -135,8 +177,7 @@ class _Finder:
             )
         if (path / GENAI_CONFIG).exists():
             return self._onnx(path, name=path.resolve().name, source=source)
-        if (path / "config.json").exists() and any(path.glob("*.safetensors")):
-            self._require(source, "gguf")
+        if _is_checkpoint(path):
             return self._checkpoint(path, name=path.resolve().name, source=source)
         return self._folder_of_gguf(path, source=source)
 
@@ -160,9 +201,7 @@ class _Finder:
     def _from_hub(self, hub_id: HubId, *, source: str) -> ResolvedModel:
         listing = self.hub.list_files(hub_id)
         names = {name.rpartition("/")[2] for name in listing.sizes}
-        has_checkpoint = "config.json" in listing.sizes and any(
-            name.endswith(".safetensors") for name in listing.sizes
-        )
+        has_checkpoint = _has_checkpoint(listing)
         if hub_id.quant or hub_id.path.endswith(".gguf"):
             return self._gguf_from_hub(listing, source=source)
         if GENAI_CONFIG in names and (hub_id.path or self.backend == "onnx" or not has_checkpoint):
@@ -186,12 +225,15 @@ class _Finder:
         return self._onnx(paths[0].parent, name=listing.id.name, source=source)
 
     def _checkpoint_from_hub(self, listing: Listing, *, source: str) -> ResolvedModel:
-        self._require(source, "gguf")
+        folder = self._fetch_checkpoint(listing)
+        return self._checkpoint(folder, name=listing.id.name, source=source)
+
+    def _fetch_checkpoint(self, listing: Listing) -> Path:
         # What can't be converted is refused before gigabytes are fetched.
         [config] = self.hub.download(listing, ["config.json"])
         qwen3.parse_config(read_json(config))
         self.hub.download(listing, choose_checkpoint(listing.sizes), progress=self.progress)
-        return self._checkpoint(config.parent, name=listing.id.name, source=source)
+        return config.parent
 
     def _gguf(self, paths: list[Path], *, name: str, source: str) -> ResolvedModel:
         self._require(source, "gguf")
@@ -216,6 +258,16 @@ class _Finder:
         )
 
     def _checkpoint(self, folder: Path, *, name: str, source: str) -> ResolvedModel:
+        if self.backend == "onnx":
+            return ResolvedModel(
+                path=folder,
+                paths=(folder,),
+                name=name,
+                source=source,
+                format="safetensors",
+                content_id=fingerprint(_checkpoint_files(folder)),
+                checkpoint=folder,
+            )
         key = fingerprint(_checkpoint_files(folder), self.dtype, CONVERTER_VERSION)
         stem = re.sub(r"[^\w.-]", "-", name)
         target = self.home / CONVERTED / f"{stem}-{key}" / f"{stem}.gguf"
@@ -231,19 +283,34 @@ class _Finder:
         if not target.exists():
             convert_checkpoint(folder, target, dtype=self.dtype, name=name, progress=self.progress)
 
-    def _require(self, source: str, found: ModelFormat) -> None:
+    def _require(self, source: str, found: Literal["gguf", "onnx"]) -> None:
         needed = _BACKEND_OF[found]
         if self.backend == needed:
             return
         hints = {
-            "gguf": f"set RUNTIME_BACKEND={needed}, or make an ONNX folder with "
-            "`qwenkit export-onnx`",
+            "gguf": f"set RUNTIME_BACKEND={needed}, or name the model's safetensors",
             "onnx": f"set RUNTIME_BACKEND={needed}",
         }
         raise InvalidSettings(
             f"{source} is for the backend `{needed}`, and `{self.backend}` is chosen",
             hint=hints[found],
         )
+
+
+def _hub_id(model: str) -> HubId:
+    hub_id = parse_hub_id(model)
+    if hub_id is None or _first_folder(model).is_dir():
+        raise _no_such_path(model, hub_id)
+    return hub_id
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "config.json").exists() and any(path.glob("*.safetensors"))
+
+
+def _has_checkpoint(listing: Listing) -> bool:
+    names = listing.sizes
+    return "config.json" in names and any(name.endswith(".safetensors") for name in names)
 
 
 def _no_such_path(model: str, hub_id: HubId | None) -> ModelNotFound:

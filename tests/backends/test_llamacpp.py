@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qwenkit.backends.base import Aborted, FloatArray, NoRoom, Rows
-from qwenkit.backends.llamacpp.backend import LlamaBackend, LlamaOptions
+from qwenkit.backends.base import Aborted, NoRoom, Rows
+from qwenkit.backends.llamacpp.backend import LlamaBackend
+from qwenkit.backends.llamacpp.context import LlamaOptions
 from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
-from qwenkit.engine.engine import Engine
-from qwenkit.engine.request import Finished, GenerationRequest, SamplingParams, Token
-from qwenkit.errors import ModelCorrupt, ModelError
+from qwenkit.errors import EngineStopped, ModelCorrupt, ModelError
 from qwenkit.models.resolve import resolve
 
-GREEDY = SamplingParams(temperature=0)
-QUESTIONS = [
-    "What is qwenkit?",
-    "How do I serve a model?",
-    "hello",
-    "Tell me a long story about a small model that wanted to be large, and what became of it.",
-    "2 + 2",
-    "What is qwenkit for?",
-]
+from .conftest import QUESTIONS, embed, one_by_one, prompt_of, rows, together
 
 
 @pytest.fixture(scope="module")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return resolve(None, home=tmp_path_factory.mktemp("home"), dtype="f32").path
+def gguf(demo_gguf: Path) -> Path:
+    return demo_gguf
 
 
 def load(path: Path, **options: Any) -> LlamaBackend:
@@ -60,33 +50,6 @@ def backend(shared: LlamaBackend) -> LlamaBackend:
 @pytest.fixture
 def tokenizer(shared: LlamaBackend) -> LlamaTokenizer:
     return shared.tokenizer
-
-
-def rows(tokens: Sequence[int], *, start: int = 0, slot: int = 0, every: bool = False) -> Rows:
-    n = len(tokens)
-    return Rows(
-        np.array(tokens, np.int32),
-        np.arange(start, start + n, dtype=np.int32),
-        np.full(n, slot, np.int32),
-        np.array([int(every)] * (n - 1) + [1], np.int8),
-    )
-
-
-def together(*parts: Rows) -> Rows:
-    return Rows(*(np.concatenate([getattr(p, name) for p in parts]) for name in Rows.__slots__))
-
-
-def one_by_one(backend: LlamaBackend, tokens: Sequence[int], slot: int) -> FloatArray:
-    each = [
-        backend.decode(rows([token], start=i, slot=slot))[0].copy()
-        for i, token in enumerate(tokens)
-    ]
-    return np.array(each)
-
-
-def prompt_of(tokenizer: LlamaTokenizer, question: str) -> list[int]:
-    text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-    return tokenizer.encode(text, special=True)
 
 
 def test_rows_give_what_one_token_after_the_other_gives(backend: LlamaBackend) -> None:
@@ -262,6 +225,22 @@ def test_an_unknown_architecture_is_named(gguf: Path, tmp_path: Path) -> None:
         load(odd)
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 33])
+def test_quantised_weights_are_computed_in_batches_of_any_size(
+    tmp_path_factory: pytest.TempPathFactory, n_rows: int
+) -> None:
+    backend = load(resolve(None, home=tmp_path_factory.mktemp("home"), dtype="q8_0").path)
+    tokens = prompt_of(backend.tokenizer, QUESTIONS[3])[:33]
+    for start in range(0, 33, n_rows):
+        chunk = tokens[start : start + n_rows]
+        logits = backend.decode(rows(chunk, start=start))[0].copy()
+    backend.trim(0, 0)
+    expected = one_by_one(backend, tokens, slot=0)[-1]
+    np.testing.assert_allclose(logits, expected, atol=0.5)
+    assert np.isfinite(logits).all()
+    backend.close()
+
+
 TEXTS = [
     "Hello, world!",
     "naïve café, 你好 🦙 — “quotes”",
@@ -325,131 +304,33 @@ def test_text_is_encoded_alike_from_many_threads(tokenizer: LlamaTokenizer) -> N
     assert all(result == results[0] for result in results)
 
 
-# The engine over it: whatever runs beside an answer, in whatever pieces, its tokens are the same.
-
-Said = dict[int, list[int]]
-
-
-@pytest.fixture
-def start(gguf: Path) -> Iterator[Callable[..., Engine]]:
-    engines: list[Engine] = []
-
-    def made(**options: Any) -> Engine:
-        engines.append(Engine(load(gguf, **options)).start())
-        return engines[-1]
-
-    yield made
-    for engine in engines:
-        engine.close()
-
-
-async def ask(engine: Engine, prompt: Sequence[int], **fields: Any) -> Said:
-    """The tokens of each choice."""
-    fields = {"max_tokens": 40, "sampling": GREEDY, "ignore_eos": True} | fields
-    said: Said = {}
-    async for event in engine.stream(GenerationRequest(prompt=tuple(prompt), **fields)):
-        if isinstance(event, Token):
-            said.setdefault(event.choice, []).append(event.id)
-        if isinstance(event, Finished):
-            assert event.n_tokens == len(said[event.choice])
-    return said
-
-
-@pytest.fixture(scope="module")
-def prompts(shared: LlamaBackend) -> list[list[int]]:
-    return [prompt_of(shared.tokenizer, question) for question in QUESTIONS]
-
-
-@pytest.fixture(scope="module")
-def alone(gguf: Path, prompts: list[list[int]]) -> list[list[int]]:
-    """What is said to each prompt by an engine that computes nothing else."""
-
-    async def each() -> list[list[int]]:
-        said = []
-        for prompt in prompts:
-            engine = Engine(load(gguf, n_slots=1)).start()
-            said.append((await ask(engine, prompt))[0])
-            engine.close()
-        return said
-
-    return asyncio.run(each())
-
-
-@pytest.mark.anyio
-async def test_greedy_answers_are_the_same_together_as_alone(
-    start: Callable[..., Engine], prompts: list[list[int]], alone: list[list[int]]
+def test_whoever_uses_the_vocabulary_holds_up_its_end_and_later_ones_are_refused(
+    gguf: Path,
 ) -> None:
-    engine = start(n_slots=6)
-    together = await asyncio.gather(*(ask(engine, prompt) for prompt in prompts))
-    assert [said[0] for said in together] == alone
+    backend = load(gguf)
+    closing = threading.Thread(target=backend.close)
+    with backend.tokenizer.native_vocab() as vocab:
+        assert vocab
+        closing.start()
+        while True:  # until `close` has begun
+            try:
+                backend.tokenizer.encode("hello")
+            except EngineStopped:
+                break
+        assert closing.is_alive()
+    closing.join()
+    with pytest.raises(EngineStopped):
+        backend.tokenizer.piece(1)
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("n_batch", [8, 33, 512])
-async def test_greedy_answers_are_the_same_in_chunks_of_any_size(
-    start: Callable[..., Engine], prompts: list[list[int]], alone: list[list[int]], n_batch: int
-) -> None:
-    engine = start(n_slots=3, n_batch=n_batch)
-    together = await asyncio.gather(*(ask(engine, prompt) for prompt in prompts))
-    assert [said[0] for said in together] == alone
-
-
-@pytest.mark.anyio
-async def test_greedy_answers_are_the_same_from_a_cached_prefix(
-    start: Callable[..., Engine], prompts: list[list[int]], alone: list[list[int]]
-) -> None:
-    engine = start(n_slots=2)
-    for _ in range(2):
-        for prompt, expected in zip(prompts, alone, strict=True):
-            assert (await ask(engine, prompt))[0] == expected
-    longer = [*prompts[0], *alone[0][:20]]
-    assert (await ask(engine, longer, max_tokens=20))[0] == alone[0][20:]
-
-
-@pytest.mark.anyio
-async def test_greedy_choices_of_one_prompt_are_the_same(
-    start: Callable[..., Engine], prompts: list[list[int]], alone: list[list[int]]
-) -> None:
-    engine = start(n_slots=3)
-    said = await ask(engine, prompts[3], n=5)
-    assert said == dict.fromkeys(range(5), alone[3])
-
-
-@pytest.mark.anyio
-async def test_greedy_answers_are_the_same_when_they_have_to_give_way(
-    start: Callable[..., Engine], prompts: list[list[int]], alone: list[list[int]]
-) -> None:
-    engine = start(n_slots=6, n_ctx=256)
-    wants = [ask(engine, prompt) for prompt in prompts * 2]
-    together = await asyncio.gather(*wants)
-    assert engine.snapshot().n_preempted > 0
-    assert [said[0] for said in together] == alone * 2
-
-
-@pytest.mark.anyio
-async def test_a_seed_gives_the_same_answer_whatever_runs_beside_it(
-    start: Callable[..., Engine], prompts: list[list[int]]
-) -> None:
-    def seeded(seed: int) -> SamplingParams:
-        return SamplingParams(temperature=3.0, top_k=50, seed=seed)
-
-    quiet = await ask(start(n_slots=1), prompts[0], sampling=seeded(7))
-    engine = start(n_slots=5)
-    others = [ask(engine, prompt, sampling=SamplingParams()) for prompt in prompts]
-    beside, *_ = await asyncio.gather(ask(engine, prompts[0], sampling=seeded(7)), *others)
-    assert beside == quiet
-    assert await ask(engine, prompts[0], sampling=seeded(8)) != quiet
-
-
-@pytest.mark.anyio
-async def test_a_dry_penalty_breaks_up_what_repeats_itself(
-    start: Callable[..., Engine], prompts: list[list[int]]
-) -> None:
-    engine = start()
-    prompt = [*prompts[2], *([40, 41, 42, 43] * 6)]
-    dry = SamplingParams(temperature=0, dry_multiplier=50.0)
-    plain = SamplingParams(temperature=0, logit_bias=((40, 30.0),))
-    biased = SamplingParams(temperature=0, logit_bias=((40, 30.0),), dry_multiplier=50.0)
-    assert (await ask(engine, prompt, sampling=plain, max_tokens=1))[0] == [40]
-    assert (await ask(engine, prompt, sampling=biased, max_tokens=1))[0] != [40]
-    assert len((await ask(engine, prompt, sampling=dry))[0]) == 40
+def test_a_text_embedded_in_chunks_leaves_the_slots_alone(backend: LlamaBackend) -> None:
+    tokens = prompt_of(backend.tokenizer, QUESTIONS[3] * 3)
+    assert len(tokens) > 64
+    backend.decode(rows(tokens[:5]))
+    vector = embed(backend, tokens)
+    assert vector.shape == (backend.capabilities.n_embd,)
+    assert np.isfinite(vector).all()
+    assert backend.length(0) == 5
+    # The context grows for a longer text, and a shorter one after it is computed as before.
+    embed(backend, tokens * 8)
+    np.testing.assert_allclose(embed(backend, tokens), vector, atol=1e-5)

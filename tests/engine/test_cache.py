@@ -94,16 +94,17 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     """Whatever happens in whatever order, the books are right."""
 
     @initialize(
-        shares_cells=st.booleans(),
+        copying=st.sampled_from(["shares", "copies", "neither"]),
         n_slots=st.integers(1, 3),
         n_parking=st.integers(0, 3),
         n_cells=st.integers(40, 60),
     )
-    def load(self, shares_cells: bool, n_slots: int, n_parking: int, n_cells: int) -> None:
+    def load(self, copying: str, n_slots: int, n_parking: int, n_cells: int) -> None:
         self.machine = Machine(
             n_slots=n_slots,
             n_resident=n_slots + n_parking,
-            shares_cells=shares_cells,
+            shares_cells=copying == "shares",
+            copies=copying != "neither",
             n_cells=n_cells,
         )
         self.cache = self.machine.cache
@@ -118,11 +119,12 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     @rule(tokens=TOKENS, namespace=NAMESPACES, cold=st.booleans())
     def start(self, tokens: list[int], namespace: str, cold: bool) -> None:
         n_reusable = 0 if cold else len(tokens) - 1
+        caps = self.machine.backend.capabilities
         longest = max(
             (
                 shared_head(list(r.tokens[: r.length]), tokens[:n_reusable])
                 for r in self.cache._residents.values()
-                if r.namespace == namespace
+                if r.namespace == namespace and (caps.copies or not r.running)
             ),
             default=0,
         )
@@ -130,7 +132,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         assert matched == longest
         slot, length = self.cache.start(namespace, array(tokens), n_reusable)
         assert self.machine.backend.tokens(slot) == tokens[:length]
-        if self.machine.backend.capabilities.shares_cells:
+        if caps.shares_cells:
             assert length == longest
         assert length <= longest
 
@@ -303,6 +305,45 @@ def test_a_state_in_the_way_is_not_moved_where_a_copy_would_not_fit() -> None:
     machine.finish([1] * 24)
     machine.finish([2] * 24)
     assert machine.held() == [[2] * 24]
+    machine.check()
+
+
+def test_a_parked_state_is_gone_on_in_where_nothing_can_be_copied() -> None:
+    machine = Machine(n_slots=3, n_resident=5, shares_cells=False, copies=False)
+    first = machine.finish([1] * 10)
+    assert machine.begin([*[1] * 10, 2, 2]) == (first, 10)
+    machine.check()
+
+
+def test_a_running_state_is_left_alone_where_nothing_can_be_copied() -> None:
+    machine = Machine(n_slots=2, shares_cells=False, copies=False)
+    running, _ = machine.begin([1] * 10)
+    machine.compute(running)
+    slot, length = machine.begin([*[1] * 10, 2])
+    assert (slot != running, length) == (True, 0)
+    assert machine.backend.tokens(running) == [1] * 10
+    machine.check()
+
+
+def test_a_long_state_is_not_cut_down_for_a_short_beginning_while_slots_are_empty() -> None:
+    machine = Machine(n_slots=2, shares_cells=False, copies=False)
+    first = machine.finish([1, *[2] * 20])
+    slot, length = machine.begin([1, 3, 4])
+    assert (slot != first, length) == (True, 0)
+    machine.compute(slot)
+    machine.cache.park(slot)
+    third, length = machine.begin([1, 2, 5])
+    assert (third, length) == (first, 2)
+    machine.check()
+
+
+def test_a_whole_state_that_is_gone_on_from_is_not_copied_where_copies_take_cells() -> None:
+    machine = Machine(n_slots=3, shares_cells=False)
+    first = machine.finish([1] * 10)
+    assert machine.begin([*[1] * 10, 2, 2]) == (first, 10)
+    machine.cache.park(first)
+    second, length = machine.begin([*[1] * 5, 3])
+    assert (second != first, length) == (True, 5)
     machine.check()
 
 

@@ -134,13 +134,6 @@ async def test_a_second_request_reuses_the_first_one_s_prefix(start_engine: Star
     assert computed == 3  # the prompt's two last tokens and the answer's first
 
 
-async def test_another_namespace_never_reuses_a_prefix(start_engine: Start) -> None:
-    engine = start_engine(ScriptedBackend({"?": "z"}))
-    await ask(engine, "a" * 50 + "?")
-    answer = await ask(engine, "a" * 50 + "?", namespace="adapter@1")
-    assert answer.ready.n_cached == 0
-
-
 async def test_choices_share_one_prefill(start_engine: Start) -> None:
     backend = ScriptedBackend({"?": "yes"}, n_slots=4)
     answer = await ask(start_engine(backend), "q" * 100 + "?", n=3)
@@ -262,6 +255,19 @@ async def test_a_backend_whose_copies_take_cells_gives_the_same_answers(
     answers = await asyncio.gather(*(ask(engine, prompt) for prompt in prompts))
     assert [a.text() for a in answers] == [ABC[prompt] for prompt in prompts]
     assert (await ask(engine, "abc")).ready.n_cached == 2
+
+
+async def test_a_backend_that_copies_nothing_gives_the_same_answers(start_engine: Start) -> None:
+    backend = ScriptedBackend(
+        ABC, n_slots=3, n_resident=3, shares_cells=False, copies=False, n_ctx=64
+    )
+    engine = start_engine(backend)
+    prompts = ["one", "two", "three", "abc"] * 5
+    answers = await asyncio.gather(*(ask(engine, prompt) for prompt in prompts))
+    assert [a.text() for a in answers] == [ABC[prompt] for prompt in prompts]
+    again = await asyncio.gather(*(ask(engine, "p" * 40 + "abc") for _ in range(3)))
+    assert [a.text() for a in again] == [ABC["abc"]] * 3
+    assert (await ask(engine, "p" * 40 + "abc")).ready.n_cached == 42
 
 
 async def test_a_long_prompt_is_computed_in_chunks_beside_a_running_answer(

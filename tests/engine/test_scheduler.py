@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from qwenkit.backends.base import Rows
-from qwenkit.backends.scripted import ScriptedBackend
+from qwenkit.backends.scripted import ScriptedAdapter, ScriptedBackend
 from qwenkit.engine.cache import SlotCache
-from qwenkit.engine.request import GenerationRequest, SamplingParams
+from qwenkit.engine.request import (
+    ActiveAdapter,
+    AdapterVersion,
+    GenerationRequest,
+    SamplingParams,
+)
 from qwenkit.engine.sampling import Sampler
 from qwenkit.engine.scheduler import Pace, Scheduler, Work
 from qwenkit.engine.sequence import Sequence
@@ -29,8 +34,16 @@ class World:
             self.cache, self.backend.capabilities, step_latency_s=step_latency_s
         )
         self.works: list[Work] = []
+        self._adapters: dict[str, AdapterVersion] = {}
         # So fast that only the batch limits a chunk.
         self.scheduler.pace.observe(0, 100, 1e-6)
+
+    def adapter(self, version: str) -> ActiveAdapter:
+        if version not in self._adapters:
+            loaded = ScriptedAdapter(lambda _: ord("x"))
+            self.backend.adapters.add(loaded)
+            self._adapters[version] = AdapterVersion(version, loaded, owner=self)
+        return ActiveAdapter(self._adapters[version])
 
     def add(self, prompt: Seq[int], *, choice: int = 0, **fields: Any) -> Sequence:
         fields = {"max_tokens": 5, "sampling": SamplingParams(temperature=0)} | fields
@@ -56,7 +69,7 @@ class World:
         if seconds is not None:
             rows = [work.n_rows for work in self.works]
             n_decode = sum(n == 1 for n in rows)
-            self.scheduler.pace.observe(n_decode, sum(rows) - n_decode, seconds)
+            self.scheduler.observe(n_decode, sum(rows) - n_decode, seconds)
         return {work.sequence: work.n_rows for work in self.works}
 
     def compute(self) -> None:
@@ -72,7 +85,9 @@ class World:
             wanted += [0] * (n - last) + [1] * last
             n_wanted.append(last)
         arrays = (np.array(each, np.int32) for each in (tokens, positions, slots))
-        logits = self.backend.decode(Rows(*arrays, np.array(wanted, np.int8)))
+        adapter = self.works[0].sequence.request.adapter
+        use = adapter.use if adapter is not None else None
+        logits = self.backend.decode(Rows(*arrays, np.array(wanted, np.int8), use))
         row = 0
         for work, n in zip(self.works, n_wanted, strict=True):
             s = work.sequence
@@ -221,9 +236,31 @@ def test_a_short_common_head_is_not_waited_for() -> None:
 def test_another_namespace_is_not_waited_for() -> None:
     world = World(n_batch=64, n_slots=4)
     world.add(prompt(200, head=1))
-    second = world.add(prompt(200, head=1), namespace="adapter")
+    second = world.add(prompt(200, head=1), adapter=world.adapter("a"))
     world.step()
     assert second in world.scheduler.running
+
+
+def test_a_step_is_of_one_adapter_and_they_take_turns() -> None:
+    world = World(n_slots=4)
+    adapters = [None, world.adapter("a"), world.adapter("b"), world.adapter("a")]
+    sequences = [
+        world.add([1, 2, 3], adapter=adapter, max_tokens=100, ignore_eos=True)
+        for adapter in adapters
+    ]
+    turns: list[tuple[int, ...]] = []
+    for _ in range(12):
+        planned = world.step(seconds=0.06)
+        turns.append(tuple(i for i, s in enumerate(sequences) if s in planned))
+    # Two steps of 60 ms are more than a turn's 100 ms.
+    assert turns == [(0,)] * 2 + [(1, 3)] * 2 + [(2,)] * 2 + [(0,)] * 2 + [(1, 3)] * 2 + [(2,)] * 2
+
+
+def test_an_adapter_alone_keeps_its_turn() -> None:
+    world = World(n_slots=2)
+    only = world.add([1, 2], adapter=world.adapter("a"), max_tokens=50, ignore_eos=True)
+    for _ in range(5):
+        assert world.step(seconds=1.0) == {only: 1} or only.n_generated == 1
 
 
 def test_who_waits_for_a_leader_that_goes_away_starts_itself() -> None:

@@ -21,9 +21,10 @@ from qwenkit.errors import (
     ModelNotFound,
     ModelUnsupported,
 )
+from qwenkit.models.demo import DEMO_DIR, DEMO_NAME
 from qwenkit.models.gguf_check import check_gguf
 from qwenkit.models.progress import Advance
-from qwenkit.models.resolve import ResolvedModel, resolve
+from qwenkit.models.resolve import ResolvedModel, resolve, resolve_checkpoint
 
 
 @pytest.fixture
@@ -181,14 +182,36 @@ def test_an_onnx_folder_is_for_the_onnx_backend_alone(tmp_path: Path, home: Path
     assert "RUNTIME_BACKEND=onnx" in caught.value.hint
 
 
-def test_everything_else_is_for_llama_cpp_alone(
+def test_a_gguf_file_is_for_llama_cpp_alone(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"llama\.cpp") as caught:
+        resolve(str(empty_gguf(tmp_path / "m.gguf")), home=home, backend="onnx")
+    assert "safetensors" in caught.value.hint
+    assert not home.exists()
+
+
+def test_safetensors_are_found_for_the_onnx_backend_and_left_as_they_are(
     checkpoint: Path, tmp_path: Path, home: Path
 ) -> None:
-    for model in (str(empty_gguf(tmp_path / "m.gguf")), str(checkpoint), None):
-        with pytest.raises(InvalidSettings, match=r"llama\.cpp") as caught:
-            resolve(model, home=home, backend="onnx")
-        assert "qwenkit export-onnx" in caught.value.hint
+    found = resolve(str(checkpoint), home=home, backend="onnx")
+    assert (found.format, found.path, found.checkpoint) == ("safetensors", checkpoint, checkpoint)
+    assert found.name == checkpoint.name
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(checkpoint, copy)
+    assert resolve(str(copy), home=home, backend="onnx").content_id == found.content_id
+    demo = resolve(None, home=home, backend="onnx")
+    assert (demo.format, demo.is_demo, demo.name) == ("safetensors", True, "qwenkit-demo")
     assert not home.exists()
+
+
+def test_a_checkpoint_is_fetched_for_the_onnx_backend(
+    fake_hub: Any, tmp_path: Path, tiny: SimpleNamespace, home: Path
+) -> None:
+    tiny.write(tmp_path / "m")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    fake_hub.files["Qwen/Tiny"] = files
+    found = from_hub("Qwen/Tiny", fake_hub, home, backend="onnx")
+    assert (found.format, found.name) == ("safetensors", "Tiny")
+    assert {path.name for path in found.path.iterdir()} == files.keys()
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "nowhere.gguf", "a/b.gguf"])
@@ -324,3 +347,39 @@ def test_a_model_that_is_not_cached_is_not_served_offline(fake_hub: Any, home: P
     with pytest.raises(DownloadFailed):
         from_hub("a/b", fake_hub, home, offline=True)
     assert fake_hub.requests == []
+
+
+def test_a_checkpoint_is_found_without_being_converted(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    own = home / "models" / "mine"
+    shutil.copytree(DEMO_DIR, own)
+    assert resolve_checkpoint(None, home=home) == DEMO_DIR
+    assert resolve_checkpoint(DEMO_NAME, home=home) == DEMO_DIR
+    assert resolve_checkpoint("mine", home=home) == own
+    assert resolve_checkpoint(str(own), home=home) == own
+    assert not (home / "converted").exists()
+
+
+def test_a_checkpoint_must_be_safetensors_with_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    for model, error in {
+        str(tmp_path / "m.gguf"): ModelUnsupported,
+        str(tmp_path): ModelUnsupported,
+        str(tmp_path / "nowhere"): ModelNotFound,
+    }.items():
+        with pytest.raises(error):
+            resolve_checkpoint(model, home=tmp_path / "home")
+
+
+def test_a_checkpoint_is_fetched_from_the_hub_as_it_is(
+    fake_hub: Any, tmp_path: Path, tiny: SimpleNamespace, home: Path
+) -> None:
+    tiny.write(tmp_path / "tiny")
+    names = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
+    fake_hub.files["Qwen/Tiny"] = names
+    fake_hub.files["Qwen/Tiny-GGUF"] = {"tiny-q8_0.gguf": b"GGUF"}
+    places = {"hub_endpoint": fake_hub.url, "hub_cache": fake_hub.cache}
+    found = resolve_checkpoint("Qwen/Tiny", home=home, **places)
+    assert {path.name for path in found.iterdir()} == set(names)
+    with pytest.raises(ModelUnsupported):
+        resolve_checkpoint("Qwen/Tiny-GGUF", home=home, **places)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +18,26 @@ import numpy as np
 
 from qwenkit.backends.base import (
     Aborted,
+    AdapterUse,
     Capabilities,
     ComputeFailed,
     FloatArray,
+    IntArray,
+    LoadedAdapter,
     ModelFacts,
     NoRoom,
     Rows,
 )
 from qwenkit.backends.llamacpp import capi
+from qwenkit.backends.llamacpp.amx import amx_is_broken
+from qwenkit.backends.llamacpp.context import LlamaOptions, new_context, shared_params
+from qwenkit.backends.llamacpp.embedder import Embedder
 from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
-from qwenkit.errors import ModelCorrupt, ModelUnsupported, OutOfMemory
+from qwenkit.errors import ModelCorrupt, ModelUnsupported
 
 # Rows with logits beyond one a slot, for prompts whose log-probabilities are asked for.
 _EXTRA_OUTPUTS = 16
 _MAX_UBATCH = 512
-
-KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}  # ggml_type
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaOptions:
-    """How to load a model.
-
-    Args:
-        n_ctx: KV cells for all sequences together; rounded up to a multiple of 256.
-        n_slots: Sequences decoded together.
-        n_batch: Most rows of one decode.
-        n_threads: CPU threads.
-        n_gpu_layers: Layers on the GPU; -1 is all.
-        kv_type: A key of `KV_TYPES`; `f32` also computes attention in float32, and slower.
-        yarn_factor: How far YaRN stretches the original context; 1 is off.
-        yarn_original_ctx: The context it stretches.
-        use_mmap: Map the weights instead of reading them.
-        use_mlock: Keep them from being swapped out.
-    """
-
-    n_ctx: int
-    n_slots: int
-    n_batch: int
-    n_threads: int
-    n_gpu_layers: int = -1
-    kv_type: str = "f16"
-    yarn_factor: float = 1.0
-    yarn_original_ctx: int = 0
-    use_mmap: bool = True
-    use_mlock: bool = False
 
 
 class LlamaBackend:
@@ -93,7 +67,7 @@ class LlamaBackend:
         self._model = _load_model(path, options, on_progress)
         try:
             _refuse_other_kinds(self._model, path)
-            self._context = _new_context(self._model, options)
+            self._context = _main_context(self._model, options)
         except BaseException:
             native.llama_model_free(self._model)
             raise
@@ -101,6 +75,8 @@ class LlamaBackend:
         self._batch = _Batch(options.n_batch)
         self._abort = _AbortFlag(self._context)
         self.tokenizer = LlamaTokenizer(self._model)
+        self._adapter: AdapterUse | None = None
+        self._embedder = Embedder(self._model, options)
         n_cells = native.llama_n_ctx(self._context)
         self.capabilities = Capabilities(
             n_slots=options.n_slots,
@@ -113,17 +89,15 @@ class LlamaBackend:
             n_outputs=_n_outputs(options),
             shares_cells=True,
             saves_states=True,
+            adapters=True,
+            n_embd=self._embedder.n_embd,
         )
         self.facts = _facts(self._model, content_id, options)
-
-    @property
-    def llama_vocab(self) -> Any:
-        """llama.cpp's vocabulary pointer, for samplers that need one."""
-        return self.tokenizer.vocab
 
     def decode(self, rows: Rows) -> FloatArray:
         """Compute rows; see `Backend.decode`."""
         self._abort.clear()
+        self._use_adapter(rows.adapter)
         code = native.llama_decode(self._context, self._batch.fill(rows))
         if code == 1:
             raise NoRoom
@@ -168,10 +142,62 @@ class LlamaBackend:
         read = native.llama_state_seq_set_data(self._context, buffer, len(state), slot)
         return bool(read)
 
+    def load_adapter(self, path: Path) -> LlamaAdapter:
+        """Load a GGUF adapter; see `Backend.load_adapter`."""
+        capi.log.clear()
+        pointer = native.llama_adapter_lora_init(self._model, os.fsencode(path))
+        if not pointer:
+            raise ModelCorrupt(
+                f"llama.cpp could not load the adapter {path}: "
+                f"{capi.log.errors() or 'no reason given'}"
+            )
+        return LlamaAdapter(pointer)
+
+    def unload_adapter(self, adapter: LoadedAdapter) -> None:
+        """Free an adapter."""
+        if self._adapter is not None and self._adapter.adapter is adapter:
+            self._use_adapter(None)
+        native.llama_adapter_lora_free(_pointer(adapter))
+
+    def _use_adapter(self, use: AdapterUse | None) -> None:
+        if use == self._adapter:
+            return
+        n = int(use is not None)
+        adapters = (native.llama_adapter_lora_p_ctypes * n)()
+        scales = (ctypes.c_float * n)()
+        if use is not None:
+            adapters[0], scales[0] = _pointer(use.adapter), use.scale
+        native.llama_set_adapters_lora(self._context, adapters, n, scales)
+        self._adapter = use
+
+    def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:
+        """Make a vector of a text; see `Backend.embed`."""
+        vector = yield from self._embedder.embed(tokens)
+        return vector
+
     def close(self) -> None:
-        """Free the context and the model."""
+        """Free the contexts, the model and its adapters."""
+        self.tokenizer.close()
+        self._embedder.close()
         native.llama_free(self._context)
         native.llama_model_free(self._model)
+
+
+class LlamaAdapter(LoadedAdapter):
+    """An adapter that llama.cpp holds for a model.
+
+    Args:
+        pointer: Its `llama_adapter_lora`.
+    """
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+
+def _pointer(adapter: LoadedAdapter) -> int:
+    if not isinstance(adapter, LlamaAdapter):
+        raise TypeError("an adapter of another runtime")
+    return adapter.pointer
 
 
 class _Batch:
@@ -236,6 +262,7 @@ def _load_model(
     params = native.llama_model_default_params()
     params.n_gpu_layers = options.n_gpu_layers
     params.load_mode = _load_mode(options)
+    params.use_extra_bufts = not amx_is_broken()
     if on_progress is not None:
 
         def report(share: float, _user_data: Any) -> bool:
@@ -273,34 +300,15 @@ def _refuse_other_kinds(model: Any, path: Path) -> None:
         )
 
 
-def _new_context(model: Any, options: LlamaOptions) -> Any:
-    params = native.llama_context_default_params()
+def _main_context(model: Any, options: LlamaOptions) -> Any:
+    params = shared_params(options)
     params.n_ctx = options.n_ctx
     params.n_batch = options.n_batch
     params.n_ubatch = min(options.n_batch, _MAX_UBATCH)
     params.n_seq_max = options.n_slots
     params.n_outputs_max = _n_outputs(options)
-    params.n_threads = options.n_threads
-    params.n_threads_batch = options.n_threads
-    params.type_k = params.type_v = KV_TYPES[options.kv_type]
-    if options.kv_type == "f32":
-        # It rounds to half precision on the way, whatever the cache's format.
-        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.kv_unified = True
-    params.no_perf = True
-    if options.yarn_factor > 1:
-        params.rope_scaling_type = native.LLAMA_ROPE_SCALING_TYPE_YARN
-        params.rope_freq_scale = 1.0 / options.yarn_factor
-        params.yarn_orig_ctx = options.yarn_original_ctx
-    capi.log.clear()
-    context = native.llama_init_from_model(model, params)
-    if not context:
-        raise OutOfMemory(
-            f"no context of {options.n_ctx} tokens could be made: "
-            f"{capi.log.errors() or 'no reason given'}",
-            hint="set N_CTX lower, or KV_TYPE=q8_0",
-        )
-    return context
+    return new_context(model, params)
 
 
 def _n_outputs(options: LlamaOptions) -> int:

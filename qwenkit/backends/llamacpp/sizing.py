@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from qwenkit.backends.llamacpp.backend import LlamaOptions
+from qwenkit.backends.llamacpp.context import LlamaOptions
 from qwenkit.errors import InvalidSettings, OutOfMemory
 from qwenkit.models.info import ModelInfo
 from qwenkit.settings import KvType, ModelSpec, RopeScaling

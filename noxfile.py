@@ -55,6 +55,29 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def optimum(session: nox.Session) -> None:
+    """Optimum's exporter, which takes an older transformers and Hub client."""
+    session.install(
+        "optimum-onnx==0.1.*",
+        "transformers<4.58",
+        "torch==2.13.0",
+        "gguf>=0.19",
+        "numpy>=2",
+        "onnx>=1.23",
+        "onnx-ir>=1.1",
+        "onnxruntime>=1.32",
+        "psutil>=7",
+        "pydantic-settings>=2.16",
+        "pytest>=9",
+        "rich>=15",
+        "safetensors>=0.6",
+        "typer>=0.29",
+    )
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", "tests/export/test_optimum.py", *session.posargs)
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """What takes minutes."""
     install(session, "test", "parity")

@@ -100,7 +100,7 @@ def write_random_gguf(
         path,
         architecture="qwen3",
         metadata=_metadata(sizes, shape, vocab_from, chat_template),
-        tensors=_plan(sizes, np.random.default_rng(seed)),
+        tensors=plan_tensors(sizes, np.random.default_rng(seed)),
         advance=advance,
     )
 
@@ -167,7 +167,8 @@ def _vocabulary(vocab_from: Path | None) -> tuple[list[str], list[str]]:
     return pieces, header.strings("tokenizer.ggml.merges")
 
 
-def _plan(sizes: Shape, rng: np.random.Generator) -> list[PlannedTensor]:
+def plan_tensors(sizes: Shape, rng: np.random.Generator) -> list[PlannedTensor]:
+    """Every tensor of a random model, in the order in which its rows are drawn."""
     n_embd, n_ff = sizes.n_embd, sizes.n_ff
     n_query, n_kv = sizes.n_heads * sizes.head_dim, sizes.n_kv_heads * sizes.head_dim
     unit = n_embd**-0.5

@@ -21,11 +21,14 @@ from qwenkit.errors import QwenkitError
 SUMMARIES = {
     "serve": "Serve a model over HTTP: the OpenAI API and more.",
     "chat": "Chat with a model in the terminal.",
-    "model": "Fetch, list, inspect and convert models.",
+    "model": "Fetch, list, inspect, convert and load models.",
+    "lora": "Load, convert and merge LoRA adapters.",
+    "export-onnx": "Export safetensors to an ONNX Runtime GenAI folder.",
     "bench": "Measure how fast a model is served, here or elsewhere.",
     "doctor": "Say what this machine can run, and what is missing.",
 }
-"""The subcommands in the order of their help: each is `app` in the module of its name."""
+"""The subcommands in the order of their help: each is `app` in the module of its name, which has an
+underscore for a dash."""
 
 COMPLETION_FLAGS = {"install_completion", "show_completion"}  # typer's; the root has them
 BUG_NOTE = (
@@ -50,7 +53,7 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import a subcommand and make its parser."""
-    subapp = import_module(f"qwenkit.cli.{name}").app
+    subapp = import_module(f"qwenkit.cli.{name.replace('-', '_')}").app
     subapp.rich_markup_mode = None  # plain help: the same in a pipe, and nothing to import
     command = typer.main.get_command(subapp)
     command.name = name

@@ -12,7 +12,7 @@ from qwenkit.models.choose import choose_gguf
 from qwenkit.models.gguf_header import split_parts
 from qwenkit.models.hub import CachedRepo, Hub, parse_hub_id
 from qwenkit.models.info import GENAI_CONFIG, Format
-from qwenkit.models.resolve import CONVERTED, MODELS
+from qwenkit.models.resolve import CONVERTED, EXPORTED, MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,20 @@ class LocalModel:
     """
 
     model: str
-    place: Literal["demo", "models", "converted", "hub"]
+    place: Literal["demo", "models", "converted", "exported", "hub"]
     format: Format
     path: Path
     size_bytes: int
 
 
 def list_models(home: Path, *, hub: Hub | None = None) -> list[LocalModel]:
-    """List the demo model, `home/models`, converted weights and the Hub cache."""
+    """List the demo model, `home/models`, converted and exported weights, and the Hub cache."""
     home = home.expanduser()
     return [
         *_demo(),
         *_own(home / MODELS),
         *_converted(home / CONVERTED),
+        *_exported(home / EXPORTED),
         *_from_hub((hub or Hub()).cached_repos()),
     ]
 
@@ -90,6 +91,13 @@ def _converted(folder: Path) -> list[LocalModel]:
     return [
         LocalModel(str(path), "converted", "gguf", path, path.stat().st_size)
         for path in sorted(folder.glob("*/*.gguf"))
+    ]
+
+
+def _exported(folder: Path) -> list[LocalModel]:
+    return [
+        LocalModel(str(config.parent), "exported", "onnx", config.parent, _folder_size(config.parent))
+        for config in sorted(folder.glob(f"*/{GENAI_CONFIG}"))
     ]
 
 

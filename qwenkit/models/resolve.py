@@ -27,6 +27,7 @@ from qwenkit.models.progress import ProgressFactory, silent
 ModelFormat: TypeAlias = Literal["gguf", "onnx", "safetensors"]
 
 CONVERTED = "converted"
+EXPORTED = "exported"
 MODELS = "models"
 # Part of the key of converted weights: a new number converts everything again.
 CONVERTER_VERSION = "1"

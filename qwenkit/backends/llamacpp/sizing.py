@@ -14,12 +14,9 @@ import psutil
 from qwenkit.backends.llamacpp.context import LlamaOptions
 from qwenkit.errors import InvalidSettings, OutOfMemory
 from qwenkit.models.info import ModelInfo
+from qwenkit.models.qwen3 import ARCHITECTURE, native_ctx
 from qwenkit.settings import KvType, ModelSpec, RopeScaling
 
-# Qwen3's config says 40960: a context of 32768 and 8192 for the answer. YaRN stretches the 32768
-# (the model card's `original_max_position_embeddings`).
-_STATED_QWEN3_CTX = 40960
-_NATIVE_QWEN3_CTX = 32768
 _KV_BYTES = {
     KvType.F32: 4.0,
     KvType.F16: 2.0,
@@ -83,9 +80,7 @@ def size_model(info: ModelInfo, spec: ModelSpec, *, memory_bytes: int | None) ->
 
 def native_context(info: ModelInfo) -> int:
     """Tokens of context the model has without stretching."""
-    if info.architecture == "qwen3" and info.n_ctx == _STATED_QWEN3_CTX:
-        return _NATIVE_QWEN3_CTX
-    return info.n_ctx
+    return native_ctx(info.n_ctx) if info.architecture == ARCHITECTURE else info.n_ctx
 
 
 def usable_cores() -> int:

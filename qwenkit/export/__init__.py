@@ -1,0 +1,1 @@
+"""Safetensors to ONNX Runtime GenAI folders."""

@@ -96,7 +96,9 @@ def _converted(folder: Path) -> list[LocalModel]:
 
 def _exported(folder: Path) -> list[LocalModel]:
     return [
-        LocalModel(str(config.parent), "exported", "onnx", config.parent, _folder_size(config.parent))
+        LocalModel(
+            str(config.parent), "exported", "onnx", config.parent, _folder_size(config.parent)
+        )
         for config in sorted(folder.glob(f"*/{GENAI_CONFIG}"))
     ]
 

@@ -50,8 +50,8 @@ class ExpectedTensor:
 def native_ctx(stated: int) -> int:
     """Tokens of context without stretching, of what config.json states.
 
-    Qwen3 says 40960: a context of 32768 and 8192 for the answer. YaRN stretches the 32768 (the model
-    card's `original_max_position_embeddings`).
+    Qwen3 says 40960: a context of 32768 and 8192 for the answer. YaRN stretches the 32768 (the
+    model card's `original_max_position_embeddings`).
     """
     return 32768 if stated == 40960 else stated
 

@@ -127,7 +127,7 @@ class GeneratorBackend:
         """Keep only the first `length` tokens of a slot."""
         held = self._slots[slot]
         if held is not None and length < held.length:
-            # An empty one is kept for the next sequence: its cache is memory that takes long to get.
+            # An empty one is kept for the next sequence: its cache's memory takes long to get.
             held.generator.rewind(length)
             held.length = length
 

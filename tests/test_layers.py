@@ -33,7 +33,7 @@ RANK = {name: rank for rank, names in enumerate(reversed(LAYERS)) for name in na
 EXCEPTIONS = {
     # The values of a request are the engine's words; the backends never see them.
 }
-READS_SETTINGS = ("cli", "server/app.py", "server/run.py", "settings.py")
+READS_SETTINGS = ("cli", "server/app.py", "server/rereading.py", "server/run.py", "settings.py")
 
 
 def modules() -> list[Path]:

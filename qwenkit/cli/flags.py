@@ -30,6 +30,11 @@ MODEL_FLAGS = (
     "use_mmap",
     "use_mlock",
     "convert_dtype",
+    "onnx_precision",
+    "onnx_provider",
+    "onnx_decoder",
+    "speculation",
+    "draft_model_path",
 )
 """What decides how a model is loaded."""
 
@@ -37,6 +42,7 @@ SHORT_NAMES = {
     "model_path": "--model",
     "runtime_backend": "--backend",
     "n_threads": "--threads",
+    "draft_model_path": "--draft-model",
     "use_mmap": "--mmap/--no-mmap",
     "use_mlock": "--mlock/--no-mlock",
     "openai_api_base_url": "--url",
@@ -60,13 +66,37 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
             flags = {name: values.pop(name) for name in names}
             command(Settings.load(**flags), **values)
 
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        parameters = [*own, *map(_parameter, names)]
-        # typer reads a command's flags from its signature.
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return run
+        return _disguised(run, command, [*own, *map(_parameter, names)])
 
     return decorate
+
+
+def with_changes(*names: str) -> Callable[[Command], Command]:
+    """Give a command the flags of these settings, of which only those count that are used.
+
+    The command's first parameter receives a dictionary of their values; neither environment nor
+    `.env` adds to it.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+        def run(**values: Any) -> None:
+            flags = {name: values.pop(name) for name in names}
+            given = {name: value for name, value in flags.items() if value is not None}
+            settings = Settings.load(**given)
+            command({name: getattr(settings, name) for name in given}, **values)
+
+        return _disguised(run, command, [*own, *map(_parameter, names)])
+
+    return decorate
+
+
+def _disguised(run: Command, command: Command, parameters: list[inspect.Parameter]) -> Command:
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    # typer reads a command's flags from its signature.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def flag_of(name: str) -> str:

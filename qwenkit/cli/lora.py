@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwenkit.cli import console
+from qwenkit.cli.remote_admin import ApiKey, Url, ask_server, server_path
 
 if TYPE_CHECKING:
     from qwenkit.adapters.base import BaseShapes
     from qwenkit.adapters.check import Difference
 
-app = typer.Typer(no_args_is_help=True, help="Convert and merge LoRA adapters.")
+app = typer.Typer(no_args_is_help=True, help="Load, convert and merge LoRA adapters.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Check = Annotated[
@@ -99,6 +100,70 @@ def merge(
     console.line(str(target))
     console.note(f"{made.n_merged} matrices changed, {console.size(made.size_bytes)}")
     _note_check(made.check)
+
+
+@app.command()
+def load(
+    name: Annotated[str, typer.Argument(help="What requests will call it, as their model.")],
+    path: Annotated[str, typer.Argument(help="PEFT folder, .gguf adapter or .onnx_adapter.")],
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the name from an adapter from elsewhere.")
+    ] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> None:
+    """Load an adapter into a running server, or a new version of one, while requests run.
+
+    The server takes adapters from the folders of its LORA_PATHS and LORA_DIRS, and from
+    QWENKIT_HOME/adapters.
+    """
+    body = {"name": name, "path": server_path(path), "replace": replace}
+    made = ask_server(url, api_key, "POST", "/admin/adapters", body)
+    if json:
+        console.print_json(made)
+        return
+    console.line(f"{made['name']} {made['version']}")
+    console.note(f"rank {made['rank']}, {console.size(made['size_bytes'])}")
+
+
+@app.command()
+def unload(
+    name: Annotated[str, typer.Argument(help="What requests call it.")],
+    *,
+    url: Url = None,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> None:
+    """Take an adapter from a running server; requests that run with it end with it."""
+    from urllib.parse import quote
+
+    gone = ask_server(url, api_key, "DELETE", f"/admin/adapters/{quote(name, safe='')}")
+    if json:
+        console.print_json(gone)
+        return
+    console.note(f"{gone['name']} is unloaded")
+
+
+@app.command("list")
+def list_(*, url: Url = None, api_key: ApiKey = None, json: Json = False) -> None:
+    """List the adapters of a running server."""
+    adapters = ask_server(url, api_key, "GET", "/admin/adapters")["adapters"]
+    if json:
+        console.print_json(adapters)
+        return
+    rows = [
+        (
+            each["name"],
+            each["version"],
+            each["rank"],
+            console.size(each["size_bytes"]),
+            each["path"],
+        )
+        for each in adapters
+    ]
+    console.table("", ["Adapter", "Version", "Rank", "Size", "From"], rows)
 
 
 def _refuse_existing(target: Path, force: bool) -> None:

@@ -1,19 +1,22 @@
-"""`qwenkit model`: fetch, list, inspect and convert weights. Each command is one library call."""
+"""`qwenkit model`: weights, on this machine and in a running server. Each command is one call."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qwenkit.cli import console
+from qwenkit.cli.flags import MODEL_FLAGS, with_changes
+from qwenkit.cli.remote_admin import ApiKey, Url, reload_server, server_path
+from qwenkit.settings import ReloadMode
 
 if TYPE_CHECKING:
     from qwenkit.models.info import ModelInfo
     from qwenkit.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, list, inspect and convert models.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, list, inspect, convert and load models.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dtype = Annotated[
@@ -104,6 +107,44 @@ def convert(
         return
     console.line(str(target))
     console.note(f"{console.size(made.size_bytes)}, {_types(made)}")
+
+
+@app.command()
+@with_changes(*(name for name in MODEL_FLAGS if name != "model_path"))
+def load(
+    changes: dict[str, Any],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="As in MODEL_PATH; without it, the model that is served."),
+    ] = None,
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="What clients call it from then on.", show_default=False)
+    ] = None,
+    mode: Annotated[
+        ReloadMode | None,
+        typer.Option(help="How it gets its room; by default RELOAD_MODE.", show_default=False),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    json: Json = False,
+) -> None:
+    """Load another model into a running server, or the same one in another way.
+
+    Requests go on: those that run end on the old model, later ones get the new one. What no flag
+    names stays as it is; if the new model can't be loaded, the old one serves on.
+    """
+    body = {**changes, "name": name, "mode": mode}
+    if model is not None:
+        body["model_path"] = server_path(model)
+    report = reload_server(url, api_key, body)
+    if json:
+        console.print_json(report)
+        return
+    console.line(report["model"])
+    console.note(f"loaded in {report['seconds']:.1f} s ({report['mode']})")
+    for each in report["left_out"]:
+        console.note(f"adapter {each['name']} is left out: {each['reason']}")
 
 
 def _settings() -> Settings:

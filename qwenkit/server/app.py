@@ -11,40 +11,53 @@ from starlette.middleware.cors import CORSMiddleware
 
 import qwenkit
 from qwenkit.chat.loading import load_chat_model
+from qwenkit.engine.loading import fits_in_memory
 from qwenkit.errors import InvalidSettings
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.server import errors, health, metrics, tokens
+from qwenkit.server import admin, errors, health, lora, metrics, tokens
+from qwenkit.server.adapters import Adapters
 from qwenkit.server.auth import KeyAuth, KeyRing
 from qwenkit.server.errors import ErrorBoundary
 from qwenkit.server.limits import BodyLimit
-from qwenkit.server.openai import chat, completions, models
+from qwenkit.server.loader import Loader
+from qwenkit.server.lora_paths import LoraPaths
+from qwenkit.server.openai import chat, completions, embeddings, models
 from qwenkit.server.origins import CORS_HEADERS, CORS_METHODS, LocalHosts, host_name
-from qwenkit.server.serving import Limits, Loader, Serving
+from qwenkit.server.reload import Fits, Reloader
+from qwenkit.server.rereading import Rereader, folders_of, keys_of, limits_of, plan_of
+from qwenkit.server.serving import Serving
 from qwenkit.server.tracing import REQUEST_ID, Tracing
 from qwenkit.settings import Settings
 
+ROUTES = (chat, completions, embeddings, models, tokens, lora, admin, health, metrics)
 DESCRIPTION = """Qwen3 on your own machine, spoken to as OpenAI's API is.
 
 Clients made for OpenAI work unchanged: point them at `/v1`.
 """
 
 
-def create_app(settings: Settings, *, load: Loader | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    load: Loader = load_chat_model,
+    fits: Fits = fits_in_memory,
+    progress: ProgressFactory = silent,
+) -> FastAPI:
     """The server as an ASGI application, which loads its model when it starts.
 
     Args:
-        load: Loads the model; by default the one that the settings name.
+        load: Loads a model.
+        fits: Tells whether a model has room beside the one that is served.
+        progress: Told what is downloaded, converted and loaded.
 
     Raises:
         InvalidSettings: Settings that contradict each other.
     """
-    keys = key_ring(settings)
+    keys = keys_of(settings)
     _refuse_open_cors(settings, keys)
-    serving = Serving(
-        load or settings_loader(settings),
-        aliases=(settings.model_path,) if settings.model_path else (),
-        limits=Limits(sse_ping_s=settings.sse_ping_s, thinking_budget=settings.thinking_budget),
-    )
+    serving = Serving(limits=limits_of(settings))
+    adapters = Adapters(serving, folders_of(settings))
+    reloader = Reloader(serving, adapters, load=load, fits=fits, show=progress)
     app = FastAPI(
         title="qwenkit",
         version=qwenkit.__version__,
@@ -55,28 +68,13 @@ def create_app(settings: Settings, *, load: Loader | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.serving = serving
-    for module in (chat, completions, models, tokens, health, metrics):
+    app.state.adapters = adapters
+    app.state.reloader = reloader
+    app.state.rereader = Rereader(settings, keys, serving, adapters, LoraPaths(adapters), reloader)
+    for module in ROUTES:
         app.include_router(module.router)
     errors.install(app)
     return app
-
-
-def settings_loader(settings: Settings, progress: ProgressFactory = silent) -> Loader:
-    """A loader of the model that the settings name."""
-    return lambda observer: load_chat_model(
-        settings.model_spec(),
-        name=settings.served_model_name,
-        progress=progress,
-        observer=observer,
-    )
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """The keys that the settings name."""
-    return KeyRing(
-        users=[key.get_secret_value() for key in settings.api_keys],
-        admins=[key.get_secret_value() for key in settings.admin_api_keys],
-    )
 
 
 def _refuse_open_cors(settings: Settings, keys: KeyRing) -> None:
@@ -110,9 +108,13 @@ def _middleware(settings: Settings, keys: KeyRing, serving: Serving) -> list[Mid
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    serving: Serving = app.state.serving
-    serving.start()
+    rereader: Rereader = app.state.rereader
+    await rereader.lora_paths.begin()
+    rereader.reloader.start(plan_of(rereader.settings))
+    rereader.lora_paths.keep_watching(rereader.settings.lora_watch)
     try:
         yield
     finally:
-        await serving.close()
+        rereader.lora_paths.keep_watching(False)
+        await rereader.reloader.close()
+        await rereader.serving.close()

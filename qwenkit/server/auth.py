@@ -45,6 +45,10 @@ class KeyRing:
         if without_user_keys:
             self._anonymous = Role.USER if self._roles else Role.ADMIN
 
+    def become(self, other: KeyRing) -> None:
+        """Open for the keys of another ring from now on, and no more for one's own."""
+        self._roles, self._anonymous = other._roles, other._anonymous
+
     @property
     def needs_key(self) -> bool:
         """Whether a caller without a key is refused."""

@@ -20,15 +20,22 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwenkit.errors import (
+    AdapterUnsupported,
     ContextOverflow,
+    DownloadFailed,
     EngineBusy,
     EngineStopped,
     InvalidGrammar,
     InvalidRequest,
+    InvalidSettings,
     MissingExtra,
+    ModelCorrupt,
+    ModelNotFound,
+    ModelUnsupported,
     OutOfMemory,
     QwenkitError,
     ServerError,
+    UnknownAdapter,
     UnknownModel,
 )
 
@@ -52,6 +59,18 @@ class NotReady(ServerError):
 
 class ClientGone(ServerError):
     """The client closed the connection before its answer was ready."""
+
+
+class AnswersRunning(ServerError):
+    """Answers that run took too long to end for the model to be replaced."""
+
+
+class Conflict(InvalidRequest):
+    """What is asked for contradicts what is there."""
+
+
+class ReloadRunning(Conflict):
+    """Another model is being loaded already."""
 
 
 class BodyTooLarge(InvalidRequest):
@@ -85,12 +104,22 @@ KINDS: dict[type[BaseException], Kind] = {
     ContextOverflow: Kind(400, "invalid_request_error", "context_length_exceeded"),
     InvalidGrammar: Kind(400, "invalid_request_error", "invalid_grammar"),
     UnknownModel: Kind(404, "invalid_request_error", "model_not_found"),
+    UnknownAdapter: Kind(404, "invalid_request_error", "adapter_not_found"),
+    Conflict: Kind(409, "invalid_request_error", "conflict"),
+    ReloadRunning: Kind(409, "invalid_request_error", "reload_running"),
+    InvalidSettings: Kind(400, "invalid_request_error", "invalid_settings"),
+    ModelNotFound: Kind(404, "invalid_request_error", "file_not_found"),
+    ModelCorrupt: Kind(400, "invalid_request_error", "file_corrupt"),
+    ModelUnsupported: Kind(400, "invalid_request_error", "model_unsupported"),
+    AdapterUnsupported: Kind(400, "invalid_request_error", "adapter_unsupported"),
+    DownloadFailed: Kind(502, "server_error", "download_failed"),
     BodyTooLarge: Kind(413, "invalid_request_error", "request_too_large"),
     WrongMediaType: Kind(415, "invalid_request_error", "unsupported_media_type"),
     Unauthorized: Kind(401, "authentication_error", "invalid_api_key"),
     Forbidden: Kind(403, "permission_error", "forbidden"),
     ClientGone: Kind(499, "invalid_request_error", "client_closed_request"),
     NotReady: Kind(503, "unavailable_error", "model_not_ready", LOADING_RETRY_S),
+    AnswersRunning: Kind(503, "unavailable_error", "answers_running", LOADING_RETRY_S),
     EngineBusy: Kind(503, "unavailable_error", "queue_full"),
     EngineStopped: Kind(503, "unavailable_error", "shutting_down", STOPPING_RETRY_S),
     OutOfMemory: Kind(503, "server_error", "out_of_memory"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from qwenkit.server.serving import ServingNow
+from qwenkit.server.serving import Server
 
 router = APIRouter(tags=["health"])
 
@@ -17,6 +17,6 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Whether requests are taken")
 @router.get("/health", summary="The same, as llama-server spells it")
-async def readyz(serving: ServingNow) -> dict[str, str]:
-    """200 when the model is loaded; 503 before that and during shutdown."""
-    return {"status": "ok", "model": serving.model.name}
+async def readyz(serving: Server) -> dict[str, str]:
+    """200 when a model is loaded or being replaced; 503 before that and during shutdown."""
+    return {"status": "ok", "model": serving.ready_name()}

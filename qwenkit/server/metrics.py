@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Literal
 
 from fastapi import APIRouter, Request
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -33,12 +34,17 @@ class Metrics:
 
     Args:
         snapshot: The engine's state now; None while there is no engine.
+        n_adapters: Adapters that are loaded now.
     """
 
-    def __init__(self, snapshot: Callable[[], EngineSnapshot | None]) -> None:
+    def __init__(
+        self, snapshot: Callable[[], EngineSnapshot | None], n_adapters: Callable[[], int]
+    ) -> None:
         # Its own registry: two servers in one process, as in tests, must not collide.
         self._registry = registry = CollectorRegistry()
         registry.register(_EngineGauges(snapshot))
+        adapters = Gauge("qwenkit_adapters_loaded", "LoRA adapters loaded.", registry=registry)
+        adapters.set_function(n_adapters)
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, registry=registry)
 
@@ -53,6 +59,10 @@ class Metrics:
         text = "Prompt tokens whose state was reused."
         self._cached_tokens = counter("qwenkit_cached_tokens", text)
         self._generated_tokens = counter("qwenkit_generated_tokens", "Tokens generated.")
+        text = "Tokens that were guessed ahead and verified."
+        self._drafted_tokens = counter("qwenkit_drafted_tokens", text)
+        text = "Of those, tokens that were right."
+        self._accepted_tokens = counter("qwenkit_accepted_tokens", text)
         self._choices = counter("qwenkit_choices", "Choices that ended.", ("outcome",))
         text = "Time from a request's submission to its first token."
         self._first_token_s = histogram(
@@ -64,6 +74,8 @@ class Metrics:
         )
         text = "Time that a step of the engine took."
         self._step_s = histogram("qwenkit_step_duration_seconds", text, buckets=STEP_S)
+        text = "Models loaded in place of another, by how that ended."
+        self._reloads = counter("qwenkit_reloads", text, ("outcome",))
         rows = counter("qwenkit_rows", "Rows computed, by what they were for.", ("kind",))
         self._decode_rows = rows.labels("decode")
         self._prefill_rows = rows.labels("prefill")
@@ -76,6 +88,10 @@ class Metrics:
         """An answer has ended."""
         self._requests.labels(route, str(status)).inc()
         self._request_s.labels(route).observe(seconds)
+
+    def on_reload(self, outcome: Literal["loaded", "failed"]) -> None:
+        """A model has been loaded in place of another, or could not be."""
+        self._reloads.labels(outcome).inc()
 
     def on_first_token(self, seconds: float) -> None:
         """See `Observer`."""
@@ -95,6 +111,11 @@ class Metrics:
         """See `Observer`."""
         self._prompt_tokens.inc(n_prompt)
         self._cached_tokens.inc(n_cached)
+
+    def on_draft(self, n_drafted: int, n_accepted: int) -> None:
+        """See `Observer`."""
+        self._drafted_tokens.inc(n_drafted)
+        self._accepted_tokens.inc(n_accepted)
 
     def on_choice_done(self, n_tokens: int, outcome: Outcome) -> None:
         """See `Observer`."""

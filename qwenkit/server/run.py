@@ -1,7 +1,8 @@
 """Listens, runs the server, and ends it politely. Knows sockets and signals; no routes.
 
 The first SIGTERM or SIGINT drains: nothing new is accepted, running answers may finish for a
-while, those that don't are ended with an error. A second signal ends at once.
+while, those that don't are ended with an error. A second signal ends at once. SIGHUP reads the
+settings again; where it means that the terminal is gone, it ends the server like SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import errno
 import ipaddress
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -19,15 +21,19 @@ from types import FrameType
 
 import uvicorn
 
+from qwenkit.chat.loading import load_chat_model
 from qwenkit.errors import AddressInUse, InvalidSettings, ServerError
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.server.app import create_app, key_ring, settings_loader
-from qwenkit.server.serving import Loader, Serving
+from qwenkit.server.app import create_app
+from qwenkit.server.loader import Loader
+from qwenkit.server.rereading import Rereader, keys_of
+from qwenkit.server.serving import Serving
 from qwenkit.settings import Settings
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 CANCEL_GRACE_S = 5.0
+STDERR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +66,14 @@ def serve(
     *,
     on_ready: Callable[[ServingInfo], None],
     progress: ProgressFactory = silent,
-    load: Loader | None = None,
+    load: Loader = load_chat_model,
 ) -> None:
     """Serve until a signal has drained the server. Call it on the main thread.
 
     Args:
         on_ready: Called once, when the model is loaded and requests are taken.
         progress: Told what is downloaded, converted and loaded.
-        load: Loads the model; by default the one that the settings name.
+        load: Loads a model.
 
     Raises:
         InvalidSettings: The address is public and no key is set, or is none of this machine's.
@@ -76,8 +82,8 @@ def serve(
     """
     refuse_open_address(settings)
     with listen(settings.host, settings.port) as sock:
-        app = create_app(settings, load=load or settings_loader(settings, progress))
-        serving: Serving = app.state.serving
+        app = create_app(settings, load=load, progress=progress)
+        rereader: Rereader = app.state.rereader
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -89,8 +95,8 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s + CANCEL_GRACE_S),
         )
-        server = _Server(config, serving, drain_timeout_s=settings.drain_timeout_s)
-        server.when_loaded = lambda: on_ready(_info(settings, serving, sock))
+        server = _Server(config, rereader, drain_timeout_s=settings.drain_timeout_s)
+        server.when_loaded = lambda: on_ready(_info(settings, rereader.serving, sock))
         server.run(sockets=[sock])
     server.raise_load_failure()
 
@@ -105,7 +111,7 @@ def _info(settings: Settings, serving: Serving, sock: socket.socket) -> ServingI
         runtime=model.engine.facts.runtime,
         n_ctx=model.engine.capabilities.n_ctx,
         n_slots=model.engine.capabilities.n_slots,
-        needs_key=key_ring(settings).needs_key,
+        needs_key=keys_of(settings).needs_key,
     )
 
 
@@ -115,7 +121,7 @@ def refuse_open_address(settings: Settings) -> None:
     Raises:
         InvalidSettings: HOST is no loopback address and API_KEYS is empty.
     """
-    if key_ring(settings).needs_key or _is_loopback(settings.host):
+    if keys_of(settings).needs_key or _is_loopback(settings.host):
         return
     raise InvalidSettings(
         f"HOST is {settings.host}, which others can reach, and API_KEYS is empty",
@@ -179,12 +185,17 @@ def _url(sock: socket.socket) -> str:
 class _Server(uvicorn.Server):
     """uvicorn, with our way of ending."""
 
-    def __init__(self, config: uvicorn.Config, serving: Serving, *, drain_timeout_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, rereader: Rereader, *, drain_timeout_s: float
+    ) -> None:
         super().__init__(config)
         self.when_loaded: Callable[[], None] = lambda: None
-        self._serving = serving
+        self._rereader = rereader
+        self._serving = rereader.serving
         self._drain_timeout_s = drain_timeout_s
         self._announcing: asyncio.Task[None] | None = None
+        self._rereading: set[asyncio.Task[None]] = set()
+        self._has_terminal = os.isatty(STDERR)
 
     def raise_load_failure(self) -> None:
         """Raise what kept the model from being loaded, if anything did."""
@@ -193,6 +204,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hangup)
         self._announcing = asyncio.create_task(self._announce())
         self._announcing.add_done_callback(self._exit_if_failed)
 
@@ -205,6 +218,14 @@ class _Server(uvicorn.Server):
         if not announcing.cancelled() and announcing.exception() is not None:
             self.should_exit = True
 
+    def _handle_hangup(self) -> None:
+        if self._has_terminal and not os.isatty(STDERR):
+            self.handle_exit(signal.SIGHUP, None)
+            return
+        task = asyncio.create_task(self._rereader.reread())
+        self._rereading.add(task)
+        task.add_done_callback(self._rereading.discard)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         ending = asyncio.create_task(self._end_running())
         try:
@@ -215,6 +236,7 @@ class _Server(uvicorn.Server):
                 await self._serving.close()
 
     async def _end_running(self) -> None:
+        await self._rereader.reloader.close()
         await self._serving.drain(self._drain_timeout_s)
         await self._serving.close()
 

@@ -4,7 +4,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from qwenkit.cli.flags import MODEL_FLAGS, SHORT_NAMES, flag_of, with_settings
+from qwenkit.cli.flags import (
+    MODEL_FLAGS,
+    SHORT_NAMES,
+    flag_of,
+    with_changes,
+    with_settings,
+)
 from qwenkit.settings import Settings
 
 
@@ -52,6 +58,23 @@ def test_help_shows_the_settings_docstring_and_its_name(seen) -> None:
     shown = CliRunner().invoke(seen[0], ["--help"]).stdout
     assert "[N_CTX]" in shown
     assert "Tokens of context" in shown
+
+
+def test_changes_are_what_the_command_line_names_and_nothing_else(
+    seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_changes("n_ctx", "use_mmap", "kv_type")
+    def command(changes: dict, name: str = "") -> None:
+        received.append((changes, name))
+
+    monkeypatch.setenv("N_CTX", "2")
+    CliRunner().invoke(app, [])
+    CliRunner().invoke(app, ["--no-mmap", "--kv-type", "q8_0", "--name", "x"])
+    assert received == [({}, ""), ({"use_mmap": False, "kv_type": "q8_0"}, "x")]
 
 
 @pytest.mark.parametrize("name", [*MODEL_FLAGS, *SHORT_NAMES])

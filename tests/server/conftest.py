@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,13 +18,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from qwenkit.adapters.prepare import PreparedAdapter
 from qwenkit.backends.scripted import ScriptedBackend
 from qwenkit.chat.completion import ChatModel
 from qwenkit.chat.template import ChatTemplate
 from qwenkit.engine.engine import Engine
 from qwenkit.engine.observer import Observer
+from qwenkit.errors import ModelCorrupt, ModelNotFound
+from qwenkit.models.progress import ProgressFactory
 from qwenkit.server.app import create_app
-from qwenkit.settings import Settings
+from qwenkit.server.reload import Fits
+from qwenkit.settings import ModelSpec, Settings
 
 MODEL = "scripted"
 LOCAL = "http://127.0.0.1:8000"
@@ -62,10 +69,70 @@ CLOCK_TOOL = {
 }
 
 
-def chat_model(backend: ScriptedBackend, observer: Observer, *, max_queue: int = 8) -> ChatModel:
-    engine = Engine(backend, max_queue=max_queue, observer=observer).start()
-    template = ChatTemplate(None, control_tokens=tuple(backend.tokenizer.control_tokens))
-    return ChatModel(MODEL, engine, template)
+def prepare_scripted(source: Path) -> PreparedAdapter:
+    """Readies a file of scripted answers; what is no JSON is no adapter."""
+    try:
+        content = source.read_text(encoding="utf-8")
+        json.loads(content)
+    except FileNotFoundError as exc:
+        raise ModelNotFound(f"there is no `{source}`") from exc
+    except ValueError as exc:
+        raise ModelCorrupt(f"`{source}` is no JSON") from exc
+    return PreparedAdapter(
+        path=source,
+        source=source,
+        version=hashlib.sha256(content.encode()).hexdigest()[:12],
+        rank=8,
+        alpha=16.0,
+        targets=("q_proj",),
+        n_params=100,
+        size_bytes=len(content),
+    )
+
+
+@dataclass
+class Models:
+    """Loads scripted models, and remembers them.
+
+    `makers` makes a backend by its model path; those that are not there make the usual one.
+    `before_load` runs on the loader's thread first, and `before_prepare` where an adapter is
+    readied.
+    """
+
+    backend: ScriptedBackend
+    max_queue: int = 8
+    before_load: Callable[..., object] = lambda spec: None
+    before_prepare: Callable[[Path], object] = lambda source: None
+    makers: dict[str | None, Callable[[], ScriptedBackend]] = field(default_factory=dict)
+    specs: list[ModelSpec] = field(default_factory=list)
+    backends: list[ScriptedBackend] = field(default_factory=list)
+
+    def load(
+        self,
+        spec: ModelSpec,
+        *,
+        name: str | None,
+        progress: ProgressFactory,
+        observer: Observer,
+    ) -> ChatModel:
+        self.specs.append(spec)
+        with progress("Loading", total=10) as advance:
+            advance(4)
+            self.before_load(spec)
+        backend = self.makers.get(spec.model_path, lambda: self.backend)()
+        self.backends.append(backend)
+        engine = Engine(
+            backend,
+            max_queue=self.max_queue,
+            prepare_adapter=self._prepare,
+            observer=observer,
+        )
+        template = ChatTemplate(None, control_tokens=tuple(backend.tokenizer.control_tokens))
+        return ChatModel(name or MODEL, engine.start(), template)
+
+    def _prepare(self, source: Path) -> PreparedAdapter:
+        self.before_prepare(source)
+        return prepare_scripted(source)
 
 
 @pytest.fixture
@@ -74,36 +141,77 @@ def backend() -> ScriptedBackend:
 
 
 @pytest.fixture
-def make_app(backend: ScriptedBackend) -> Callable[..., FastAPI]:
-    """An application over the scripted backend, with any settings changed.
-
-    `before_load` runs on the loader's thread first.
-    """
+def make_app(backend: ScriptedBackend, tmp_path: Path) -> Callable[..., FastAPI]:
+    """An application over scripted models, with any settings changed."""
 
     def make(
-        *, max_queue: int = 8, before_load: Callable[[], object] = bool, **settings: Any
+        *,
+        max_queue: int = 8,
+        before_load: Callable[[], object] = bool,
+        models: Models | None = None,
+        fits: Fits = lambda spec, progress: True,
+        **settings: Any,
     ) -> FastAPI:
-        def load(observer: Observer) -> ChatModel:
-            before_load()
-            return chat_model(backend, observer, max_queue=max_queue)
-
-        return create_app(Settings(_env_file=None, **settings), load=load)
+        models = models or Models(backend, max_queue, before_load=lambda spec: before_load())
+        given = {"qwenkit_home": tmp_path / "home", **settings}
+        return create_app(Settings(_env_file=None, **given), load=models.load, fits=fits)
 
     return make
 
 
+@pytest.fixture
+def write_adapter(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an adapter that answers everything alike, by default into `adapters_dir`."""
+
+    def write(name: str, answer: str = "adapted", *, folder: Path | None = None) -> Path:
+        folder = folder or tmp_path / "adapters"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.gguf"
+        answers = {"": f"<think>\n\n</think>\n\n{answer}", "Once upon": answer}
+        path.write_text(json.dumps(answers), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def adapters_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapters"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def scripted() -> Callable[..., ScriptedBackend]:
+    """Makes a backend that always gives one answer, without thinking."""
+
+    def make(answer: str = "", **options: Any) -> ScriptedBackend:
+        options = {"n_slots": 4, "n_ctx": 8192, **options}
+        return ScriptedBackend({"": f"<think>\n\n</think>\n\n{answer}"}, **options)
+
+    return make
+
+
+@pytest.fixture
+def models(backend: ScriptedBackend) -> Models:
+    return Models(backend, max_queue=64)
+
+
+class Client(httpx.AsyncClient):
+    """A client that can look behind the server's face, at `state`."""
+
+    def __init__(self, app: FastAPI, **headers: str) -> None:
+        super().__init__(transport=httpx.ASGITransport(app), base_url=LOCAL, headers=headers)
+        self.state = app.state
+
+
 @asynccontextmanager
-async def running(
-    app: FastAPI, *, wait: bool = True, **headers: str
-) -> AsyncIterator[httpx.AsyncClient]:
+async def running(app: FastAPI, *, wait: bool = True, **headers: str) -> AsyncIterator[Client]:
     """The application after its start, with its model loaded if `wait`, and a client for it."""
     async with app.router.lifespan_context(app):
         if wait:
             await app.state.serving.loaded()
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(
-            transport=transport, base_url=LOCAL, headers=headers
-        ) as client:
+        async with Client(app, **headers) as client:
             yield client
 
 
@@ -113,7 +221,7 @@ def run() -> Callable[..., Any]:
 
 
 @pytest.fixture
-async def client(make_app: Callable[..., FastAPI]) -> AsyncIterator[httpx.AsyncClient]:
+async def client(make_app: Callable[..., FastAPI]) -> AsyncIterator[Client]:
     async with running(make_app()) as client:
         yield client
 

@@ -15,7 +15,7 @@ def bearer(key):
 
 
 def concrete(path):
-    return path.replace("{model_id:path}", "some/model").replace("{path:path}", "x")
+    return path.replace("{model_id:path}", "some/model").replace("{name:path}", "some/adapter")
 
 
 async def test_every_route_needs_a_key_unless_it_is_named_open(make_app, run):
@@ -29,6 +29,40 @@ async def test_every_route_needs_a_key_unless_it_is_named_open(make_app, run):
                 (refused if reply.status_code == 401 else answered).add(route.path)
     assert answered == OPEN_PATHS
     assert {"/v1/chat/completions", "/v1/models", "/tokenize", "/openapi.json"} <= refused
+
+
+USER_ROUTES = {
+    "/openapi.json",
+    "/v1/models",
+    "/v1/models/{model_id:path}",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/lora-adapters",
+    "/metrics",
+}
+
+
+async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_app, run):
+    app = make_app(**KEYS)
+    refused, answered = set(), set()
+    async with run(app, **bearer("user-key")) as client:
+        for route in iter_route_contexts(app.routes):
+            for method in route.methods:
+                reply = await client.request(method, concrete(route.path), json={})
+                (refused if reply.status_code == 403 else answered).add(route.path)
+    assert answered - OPEN_PATHS == USER_ROUTES
+    assert refused == {
+        "/admin/reload",
+        "/admin/status",
+        "/admin/adapters",
+        "/admin/adapters/{name:path}",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+    }
 
 
 async def test_a_path_that_is_no_route_does_not_tell_so_without_a_key(make_app, run):

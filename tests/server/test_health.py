@@ -1,3 +1,4 @@
+import asyncio
 import threading
 
 import pytest
@@ -50,9 +51,9 @@ async def test_a_model_that_can_not_be_loaded_leaves_a_server_that_says_so(make_
 
 
 async def test_a_model_that_is_loaded_after_the_end_is_freed(make_app, run, backend, until):
-    may_load = threading.Event()
-    async with run(make_app(before_load=lambda: may_load.wait(10)), wait=False):
-        pass
+    loads, may_load = threading.Event(), threading.Event()
+    async with run(make_app(before_load=lambda: (loads.set(), may_load.wait(10))), wait=False):
+        assert await asyncio.to_thread(loads.wait, 10)
     may_load.set()
     until(lambda: backend.closed)
 

@@ -170,7 +170,7 @@ def test_a_slow_sender_and_a_hundred_headers_do_no_harm(live, ask):
         assert httpx.get(url + "/healthz").status_code == 200
 
 
-def test_many_clients_at_once_each_get_their_own_answer(live, ask):
+def test_many_clients_at_once_each_get_their_own_answer(live, ask, until):
     with live(max_queue=64) as (url, engine), ThreadPoolExecutor(16) as pool:
         replies = list(
             pool.map(
@@ -181,4 +181,5 @@ def test_many_clients_at_once_each_get_their_own_answer(live, ask):
         assert [reply.status_code for reply in replies] == [200] * 32
         ids = {reply.json()["id"] for reply in replies}
         assert len(ids) == 32
-        assert engine.snapshot().n_running == 0
+        # The next turn of the last one may still be prepared.
+        until(lambda: engine.snapshot().n_running == 0)

@@ -30,7 +30,7 @@ SERVER = textwrap.dedent(
     arguments = json.loads(sys.argv[1])
     backend = ScriptedBackend({"": "<think>\\n\\n</think>\\n\\n" + "la " * 1000}, n_ctx=8192)
 
-    def load(observer):
+    def load(spec, *, name, progress, observer):
         if arguments.get("fail"):
             raise ModelNotFound("nothing there")
         if arguments.get("hang"):
@@ -183,7 +183,7 @@ def test_a_model_that_can_not_be_loaded_ends_the_server_with_its_error(start):
 
 
 def test_an_address_in_use_is_known_before_anything_is_loaded():
-    def load(observer):
+    def load(spec, **_):
         raise AssertionError("nothing may be loaded")
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

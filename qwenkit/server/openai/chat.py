@@ -14,6 +14,7 @@ from qwenkit.chat.events import ChatEvent
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
+from qwenkit.server.openai.adapter_choice import chosen_model
 from qwenkit.server.openai.chat_answer import answer_json
 from qwenkit.server.openai.chat_chunks import ChatChunks
 from qwenkit.server.openai.conversation import chat_options
@@ -30,7 +31,7 @@ async def chat_completions(
     body: ChatBody, request: Request, serving: ServingNow
 ) -> Response | dict[str, Any]:
     """OpenAI's chat API, with Qwen3's thinking as `reasoning_content`."""
-    model = serving.named(body.model)
+    model = chosen_model(serving, body)
     n_vocab = model.engine.tokenizer.n_vocab
     options = chat_options(body, n_vocab=n_vocab, limits=serving.limits)
     with_usage = generation.wants_usage(body)
@@ -49,7 +50,7 @@ def _envelope(model: ChatModel, kind: str) -> Envelope:
         object=kind,
         created=int(time.time()),
         model=model.name,
-        fingerprint=model.engine.facts.fingerprint,
+        fingerprint=model.fingerprint,
     )
 
 

@@ -23,6 +23,7 @@ from qwenkit.errors import InvalidRequest
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
+from qwenkit.server.openai.adapter_choice import chosen_model
 from qwenkit.server.openai.completion_answer import CompletionAnswer, Echo
 from qwenkit.server.openai.fan_in import fan_in
 from qwenkit.server.openai.schema import CompletionBody
@@ -52,11 +53,11 @@ async def completions(
     body: CompletionBody, request: Request, serving: ServingNow
 ) -> Response | dict[str, Any]:
     """OpenAI's older API: a raw prompt, or a prompt and a suffix with a hole between them."""
-    model = serving.named(body.model)
+    model = chosen_model(serving, body)
     with_usage = generation.wants_usage(body)
     with generation.spelled_as(body):
         prompts = await _prompts(body, model.engine.tokenizer)
-        requests = _requests(body, prompts, model.engine.tokenizer)
+        requests = _requests(body, prompts, model)
     answer = CompletionAnswer(
         _envelope(model), n=generation.n_choices(body), echoes=_echoes(body, prompts, model)
     )
@@ -73,7 +74,7 @@ def _envelope(model: ChatModel) -> Envelope:
         "text_completion",
         int(time.time()),
         model.name,
-        model.engine.facts.fingerprint,
+        model.fingerprint,
     )
 
 
@@ -108,8 +109,9 @@ async def _chunks(
 
 
 def _requests(
-    body: CompletionBody, prompts: list[list[int]], tokenizer: Tokenizer
+    body: CompletionBody, prompts: list[list[int]], model: ChatModel
 ) -> list[GenerationRequest]:
+    tokenizer = model.engine.tokenizer
     n = generation.n_choices(body)
     if body.best_of is not None and body.best_of != n:
         raise InvalidRequest("best_of other than n is not supported", param="best_of")
@@ -125,6 +127,7 @@ def _requests(
         logprobs=body.logprobs,
         prompt_logprobs=bool(body.echo) and body.logprobs is not None,
         grammar=_grammar(body),
+        adapter=model.adapter,
     )
     return [replace(template, prompt=tuple(prompt)) for prompt in prompts]
 

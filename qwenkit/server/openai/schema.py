@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_STOPS = 16
 MAX_NAME = 256
+MAX_LORAS = 256
 MAX_GRAMMAR = 100_000
 JsonObject = dict[str, Any]
 
@@ -60,11 +61,26 @@ Stop = Annotated[
 GrammarText = Annotated[str, Field(max_length=MAX_GRAMMAR)]
 
 
+class LoraUse(_Body):
+    """An adapter and how strongly it counts, as llama-server spells it."""
+
+    id: int | None = None
+    """Its number, as `/lora-adapters` lists it."""
+    name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    """Its name instead."""
+    scale: float = 1.0
+    """1 is the strength it was trained with; 0 leaves it out."""
+
+
 class GenerationBody(_Body):
     """What both kinds of completion share."""
 
     model: Annotated[str, Field(max_length=MAX_NAME)] | None = None
-    """The served model's name; absent takes the one there is."""
+    """The served model's name, or an adapter's; absent takes the model itself."""
+    lora: Annotated[list[LoraUse], Field(max_length=MAX_LORAS)] | None = None
+    """The adapter to use, by llama-server's spelling; a request can use one."""
+    lora_scale: float | None = None
+    """How strongly the adapter that `model` names counts; 1 is as it was trained."""
     stream: bool | None = None
     """Send the answer as server-sent events while it is written."""
     stream_options: StreamOptions | None = None

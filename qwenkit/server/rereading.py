@@ -1,0 +1,177 @@
+"""Takes on settings that change while the server runs: by SIGHUP, or by a reload's fields.
+
+Reads `Settings`. What a running server can't change is named in the log, not ignored in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from qwenkit.errors import InvalidRequest, QwenkitError
+from qwenkit.server.adapter_folders import AdapterFolders
+from qwenkit.server.adapters import Adapters
+from qwenkit.server.auth import KeyRing
+from qwenkit.server.loader import LoadPlan
+from qwenkit.server.lora_paths import LoraPaths
+from qwenkit.server.reload import Reloader
+from qwenkit.server.serving import Limits, Serving
+from qwenkit.settings import ModelSpec, Settings
+
+logger = logging.getLogger(__name__)
+
+RESTART = ("host", "port", "cors_origins", "max_request_bytes", "drain_timeout_s", "log_dir")
+"""Settings that only a restart can change."""
+FIXED = ("qwenkit_home", "hub_token", "hub_offline")
+"""Fields of a `ModelSpec` that are the machine's and no model's."""
+CHANGEABLE = tuple(field.name for field in fields(ModelSpec) if field.name not in FIXED)
+"""Fields of a `ModelSpec` that a reload may name."""
+
+
+def plan_of(settings: Settings) -> LoadPlan:
+    """The model that the settings name."""
+    return LoadPlan(spec=settings.model_spec(), name=settings.served_model_name)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What the settings say about requests."""
+    return Limits(
+        sse_ping_s=settings.sse_ping_s,
+        thinking_budget=settings.thinking_budget,
+        reload_wait_s=settings.reload_wait_s,
+    )
+
+
+def folders_of(settings: Settings) -> AdapterFolders:
+    """Where the settings say that adapters may come from."""
+    own = settings.qwenkit_home / "adapters"
+    return AdapterFolders(settings.lora_paths, (*settings.lora_dirs, own))
+
+
+def keys_of(settings: Settings) -> KeyRing:
+    """The keys that the settings name."""
+    return KeyRing(
+        users=[key.get_secret_value() for key in settings.api_keys],
+        admins=[key.get_secret_value() for key in settings.admin_api_keys],
+    )
+
+
+def changed_plan(
+    plan: LoadPlan, changes: Mapping[str, Any], *, name: str | None = None
+) -> LoadPlan:
+    """A plan with some of its model's settings changed, as JSON spells them.
+
+    Args:
+        plan: What is served now.
+        changes: By their names in lower case; null leaves a setting as it is.
+        name: What clients call the model from then on; None leaves that as it is.
+
+    Raises:
+        InvalidRequest: There is no such setting, or it can't have that value; `param` names it.
+    """
+    for field in changes:
+        if field not in CHANGEABLE:
+            raise InvalidRequest(
+                f"a model has no setting {field!r}",
+                param=field,
+                hint=f"there are {', '.join(CHANGEABLE)}",
+            )
+    given = {field: value for field, value in changes.items() if value is not None}
+    values = {field: _checked(field, value) for field, value in given.items()}
+    return LoadPlan(spec=replace(plan.spec, **values), name=name or plan.name)
+
+
+def _checked(name: str, value: Any) -> Any:
+    field = Settings.model_fields[name]
+    if value == "" and field.default is None:
+        return None  # as in the environment
+    bounded: Any = Annotated[field.annotation, field]
+    try:
+        return TypeAdapter(bounded).validate_json(json.dumps(value), strict=True)
+    except ValidationError as exc:
+        raise InvalidRequest(f"{name}: {exc.errors()[0]['msg']}", param=name) from exc
+
+
+@dataclass(slots=True)
+class Rereader:
+    """Brings a running server in step with its settings.
+
+    Args:
+        settings: Those that are in effect.
+    """
+
+    settings: Settings
+    keys: KeyRing
+    serving: Serving
+    adapters: Adapters
+    lora_paths: LoraPaths
+    reloader: Reloader
+
+    @property
+    def plan(self) -> LoadPlan:
+        """What is served, or was last."""
+        return self.reloader.plan or plan_of(self.settings)
+
+    async def reread(self) -> None:
+        """Read environment and `.env` again and take on what has changed; failures are logged."""
+        try:
+            settings = self.settings.reread()
+            await self.take_on(settings)
+        except QwenkitError as exc:
+            logger.error("the settings could not be taken on: %s", exc.message)
+
+    async def take_on(self, settings: Settings) -> None:
+        """Put changed settings into effect; those that can't be are named in the log.
+
+        Raises:
+            QwenkitError: The new model can't be loaded; the old one serves on.
+        """
+        before = self.settings
+        changed = [
+            name
+            for name in Settings.model_fields
+            if getattr(before, name) != getattr(settings, name)
+        ]
+        logger.info("changed settings: %s", ", ".join(map(str.upper, changed)) or "none")
+        for name in set(changed).intersection(RESTART):
+            logger.warning("%s has changed: restart the server to use it", name.upper())
+        self.serving.limits = limits_of(settings)
+        self._take_keys(settings)
+        self.adapters.folders = folders_of(settings)
+        await self.lora_paths.sync()
+        self.lora_paths.keep_watching(settings.lora_watch)
+        plan = self._plan(before, settings)
+        if plan is not None:
+            await self.reloader.reload(
+                plan, mode=settings.reload_mode, drain_timeout_s=settings.reload_drain_s
+            )
+        # Last: a model that could not be loaded is tried again the next time.
+        self.settings = settings
+
+    def _take_keys(self, settings: Settings) -> None:
+        keys = keys_of(settings)
+        if keys.needs_key == self.keys.needs_key:
+            self.keys.become(keys)
+        else:
+            logger.warning("API_KEYS came or went: restart the server to use that")
+
+    def _plan(self, before: Settings, settings: Settings) -> LoadPlan | None:
+        """What to serve now; None where that has not changed."""
+        old, new = before.model_spec(), settings.model_spec()
+        values = {
+            field.name: getattr(new, field.name)
+            for field in fields(ModelSpec)
+            if getattr(old, field.name) != getattr(new, field.name)
+        }
+        renamed = before.served_model_name != settings.served_model_name
+        if not values and not renamed:
+            return None
+        # What a request has changed since then stays, where the settings have not changed.
+        now = self.plan
+        name = settings.served_model_name if renamed else now.name
+        return LoadPlan(spec=replace(now.spec, **values), name=name)

@@ -1,0 +1,212 @@
+"""Settings that change while the server runs, and the signal that says so."""
+
+import json
+import logging
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+
+import httpx
+import pytest
+
+from qwenkit.errors import ModelCorrupt
+from qwenkit.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+def start(make_app, run, models):
+    def start(**settings):
+        headers = settings.pop("headers", {})
+        return run(make_app(models=models, **settings), **headers)
+
+    return start
+
+
+async def take_on(client, **changes):
+    """Give the server its settings with some changed."""
+    rereader = client.state.rereader
+    given = {name: getattr(rereader.settings, name) for name in Settings.model_fields}
+    await rereader.take_on(Settings(_env_file=None, **{**given, **changes}))
+
+
+async def test_a_changed_model_is_loaded_and_what_has_not_changed_is_not(start, models):
+    async with start(model_path="one", n_ctx=512) as client:
+        await take_on(client)
+        await take_on(client, thinking_budget=7)
+        assert len(models.specs) == 1
+        await take_on(client, n_ctx=1024)
+    assert [(spec.model_path, spec.n_ctx) for spec in models.specs] == [("one", 512), ("one", 1024)]
+
+
+async def test_what_a_request_has_changed_since_stays(start, models):
+    async with start(model_path="one") as client:
+        await client.post("/admin/reload", json={"model_path": "two"})
+        await take_on(client, n_ctx=1024)
+    assert (models.specs[-1].model_path, models.specs[-1].n_ctx) == ("two", 1024)
+
+
+async def test_a_changed_name_is_the_models_new_one(start):
+    async with start(served_model_name="one") as client:
+        await take_on(client, served_model_name="two")
+        assert (await client.get("/readyz")).json()["model"] == "two"
+
+
+async def test_a_model_that_can_not_be_loaded_is_tried_again_the_next_time(start, models, ask):
+    fails = True
+
+    def make():
+        if fails:
+            raise ModelCorrupt("`two` is truncated")
+        return models.backend
+
+    models.makers["two"] = make
+    async with start(model_path="one") as client:
+        with pytest.raises(ModelCorrupt):
+            await take_on(client, model_path="two")
+        assert (await client.post(CHAT, json=ask("hello"))).status_code == 200
+        fails = False
+        await take_on(client, model_path="two")
+        assert (await client.get("/admin/status")).json()["model"]["model_path"] == "two"
+
+
+async def test_changed_adapters_come_and_go(start, write_adapter, adapters_dir):
+    write_adapter("a")
+    write_adapter("b")
+    async with start(lora_paths=f"{adapters_dir}/a.gguf") as client:
+        await take_on(client, lora_paths=f"{adapters_dir}/b.gguf")
+        listed = (await client.get("/admin/adapters")).json()["adapters"]
+        assert [each["name"] for each in listed] == ["b"]
+
+
+async def test_adapters_are_watched_from_when_the_setting_says_so(start, write_adapter, until):
+    async with start() as client:
+        folder = str(write_adapter("a").parent)
+        await take_on(client, lora_paths=folder, lora_watch=True)
+        await take_on(client, lora_paths=folder, lora_watch=False)
+        assert client.state.serving.adapters
+
+
+async def test_limits_of_requests_change_at_once(start):
+    async with start() as client:
+        await take_on(client, thinking_budget=7, sse_ping_s=3)
+        limits = client.state.serving.limits
+        assert (limits.thinking_budget, limits.sse_ping_s) == (7, 3)
+
+
+async def test_keys_can_be_exchanged_but_not_taken_away(start, caplog):
+    old, new = {"X-Api-Key": "old"}, {"X-Api-Key": "new"}
+    async with start(api_keys="old", headers={}) as client:
+        await take_on(client, api_keys="new")
+        assert (await client.get("/v1/models", headers=old)).status_code == 401
+        assert (await client.get("/v1/models", headers=new)).status_code == 200
+        await take_on(client, api_keys="")
+        assert (await client.get("/v1/models")).status_code == 401
+        assert "restart" in caplog.text
+
+
+async def test_what_only_a_restart_can_change_is_named(start, caplog):
+    async with start() as client:
+        await take_on(client, port=9, cors_origins="https://ui.example")
+    warned = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert sorted(text.split()[0] for text in warned) == ["CORS_ORIGINS", "PORT"]
+
+
+SERVER = textwrap.dedent(
+    """
+    import json, sys
+    from dataclasses import asdict
+    from qwenkit.backends.scripted import ScriptedBackend
+    from qwenkit.chat.completion import ChatModel
+    from qwenkit.chat.template import ChatTemplate
+    from qwenkit.engine.engine import Engine
+    from qwenkit.server import app, run
+    from qwenkit.settings import Settings
+
+    def load(spec, *, name, progress, observer):
+        answer = f"{spec.model_path} {spec.n_ctx}"
+        backend = ScriptedBackend({"": f"<think>\\n\\n</think>\\n\\n{answer}"})
+        engine = Engine(backend, observer=observer).start()
+        template = ChatTemplate(None, control_tokens=tuple(backend.tokenizer.control_tokens))
+        return ChatModel("scripted", engine, template)
+
+    settings = Settings.load(port=0, n_ctx=7, reload_mode="side_by_side")
+    say = lambda info: print(json.dumps(asdict(info)), flush=True)
+    run.serve(settings, on_ready=say, load=load)
+    print("ended", flush=True)
+    """
+)
+
+
+class Process:
+    """A server in a process and a folder of its own."""
+
+    def __init__(self, folder, **options):
+        self.env_file = folder / ".env"
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        command = [sys.executable, "-c", SERVER]
+        options = {"stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, **options
+        )
+
+    def ready(self):
+        return json.loads(self.process.stdout.readline())["url"]
+
+    def end(self):
+        out, _ = self.process.communicate(timeout=20)
+        return self.process.returncode, out.split()
+
+
+@pytest.fixture
+def start_process(tmp_path):
+    processes = []
+
+    def start(**options):
+        processes.append(Process(tmp_path, **options))
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        if each.process.poll() is None:
+            each.process.kill()
+            each.process.communicate()
+
+
+def test_a_hangup_signal_reads_the_settings_again_and_flags_still_win(
+    tmp_path, start_process, ask, until
+):
+    (tmp_path / ".env").write_text("MODEL_PATH=one\nN_CTX=9\n", encoding="utf-8")
+    server = start_process()
+    url = server.ready()
+
+    def answer():
+        reply = httpx.post(url + CHAT, json=ask("hello"))
+        return reply.json()["choices"][0]["message"]["content"]
+
+    assert answer() == "one 7"
+    for text, expected in (("MODEL_PATH=two", "two 7"), ("N_PARALLEL=0\nMODEL_PATH=x", "two 7")):
+        server.env_file.write_text(text, encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda expected=expected: answer() == expected)
+    server.env_file.write_text("MODEL_PATH=three", encoding="utf-8")
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: answer() == "three 7")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == (0, ["ended"])
+
+
+def test_a_terminal_that_closes_ends_the_server(start_process):
+    ours, theirs = pty.openpty()
+    server = start_process(stdin=theirs, stderr=theirs, start_new_session=True)
+    server.ready()
+    os.close(theirs)
+    os.close(ours)
+    server.process.send_signal(signal.SIGHUP)
+    assert server.end() == (0, ["ended"])

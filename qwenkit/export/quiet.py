@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -16,10 +17,12 @@ _LAST_WORDS = 500
 def quiet() -> Iterator[None]:
     """Keep stdout for data and the terminal for our own progress; a failure tells what was said."""
     said = StringIO()
-    logging = import_extra("transformers.utils.logging")
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    theirs = import_extra("transformers.utils.logging")
+    shown, verbosity = theirs.is_progress_bar_enabled(), theirs.get_verbosity()
+    theirs.disable_progress_bar()
+    theirs.set_verbosity_error()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
         with redirect_stdout(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -29,6 +32,9 @@ def quiet() -> Iterator[None]:
             exc.add_note(f"The exporter's last words: {text[-_LAST_WORDS:]}")
         raise
     finally:
-        logging.set_verbosity(level)
+        # Some of what they import sets up logging for the whole process.
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        theirs.set_verbosity(verbosity)
         if shown:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()

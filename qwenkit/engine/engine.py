@@ -162,7 +162,7 @@ class Engine:
         Raises:
             InvalidRequest: The model gives no embeddings, or a text is empty.
             ContextOverflow: A text does not fit the context.
-            EngineBusy: More texts than the queue holds.
+            EngineBusy: The queue is full.
             EngineStopped: The engine is shutting down.
             DecodeFailed: The runtime failed.
         """
@@ -171,13 +171,13 @@ class Engine:
             raise InvalidRequest("this model gives no embeddings", param="model")
         for text in texts:
             self._check_text(text)
-        self._check_queue(len(texts))
-        self._n_open += len(texts)
+        self._check_queue(1)
+        self._n_open += 1
         waiting = [asyncio.wrap_future(self._loop.embed(text)) for text in texts]
         try:
             return [_unit(await vector) for vector in waiting]
         finally:
-            self._n_open -= len(texts)
+            self._n_open -= 1
             for vector in waiting:
                 vector.cancel()
 

@@ -339,22 +339,26 @@ class EngineLoop:
         first = sequence.n_tokens
         guess = sequence.tokens[first : first + work.n_draft].tolist()
         n_accepted = 0
-        while True:
-            n_computed = first + n_accepted
-            events = sequence.advance(logits[n_accepted])
-            self._outbox.add(task, events)
-            self._observe_tokens(task, events)
-            only_one = sequence.n_tokens == n_computed + 1
-            ended = sequence.finished or n_accepted == work.n_draft
-            if ended or not only_one or sequence.tokens[n_computed] != guess[n_accepted]:
-                break
-            n_accepted += 1
-        self._cache.retract(_slot(sequence), n_computed)
-        sequence.n_computed = n_computed
+        try:
+            while self._drew(sequence, task, logits[n_accepted], guess[n_accepted:]):
+                n_accepted += 1
+        finally:
+            # What was drawn stands where the guess stood: its state must go, whatever happened.
+            sequence.n_computed = first + n_accepted
+            self._cache.retract(_slot(sequence), sequence.n_computed)
         self._speculator.count(work, n_accepted)
         self._observer_of(task).on_draft(work.n_draft, n_accepted)
         if sequence.finished:
             self._retire(sequence, task)
+
+    def _drew(self, sequence: Sequence, task: Task, row: FloatArray, guess: list[int]) -> bool:
+        """Draw from a row; whether that gave the first guessed token, and the text goes on."""
+        before = sequence.n_tokens
+        events = sequence.advance(row)
+        self._outbox.add(task, events)
+        self._observe_tokens(task, events)
+        goes_on = not sequence.finished and sequence.n_tokens == before + 1 and bool(guess)
+        return goes_on and int(sequence.tokens[before]) == guess[0]
 
     def _observe_tokens(self, task: Task, events: list[Event]) -> None:
         if isinstance(events[0], Token):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenkit.backends.base import IntArray
+from qwenkit.backends.base import FloatArray, IntArray, Rows
 from qwenkit.backends.scripted import ScriptedBackend, ScriptedTokenizer
 from qwenkit.engine.draft_model import DraftModel
 from qwenkit.engine.engine import Engine
@@ -20,7 +20,7 @@ from qwenkit.engine.observer import SilentObserver
 from qwenkit.engine.request import FinishReason, SamplingParams
 from qwenkit.engine.sequence import Sequence
 from qwenkit.engine.speculation import Luck, PromptLookup, RowCosts, continuation
-from qwenkit.errors import InvalidSettings
+from qwenkit.errors import DecodeFailed, InvalidSettings
 
 from .conftest import Answer, ask
 
@@ -242,3 +242,27 @@ def test_a_draft_model_of_another_vocabulary_is_refused() -> None:
 
     with pytest.raises(InvalidSettings):
         DraftModel(ScriptedBackend({}), Other())
+
+
+class Breaks(ScriptedBackend):
+    """Computes no numbers in the third row of a guess."""
+
+    broken = True
+
+    def decode(self, rows: Rows) -> FloatArray:
+        logits = super().decode(rows)
+        if self.broken and len(logits) > 2:
+            logits[2] = np.nan
+        return logits
+
+
+@anyio
+async def test_a_request_that_fails_on_a_guess_leaves_nothing_wrong(start_engine: Start) -> None:
+    backend = Breaks({"?": TEXT}, n_slots=2)
+    engine = start_engine(backend, drafters=(Guesses(TEXT),))
+    with pytest.raises(DecodeFailed):
+        await ask(engine, "tell?")
+    backend.broken = False
+    again = await ask(engine, "tell?")
+    assert again.text() == TEXT
+    assert backend.n_cells_used == engine.snapshot().cells_used

@@ -228,7 +228,10 @@ class Backend(Protocol):
         ...
 
     def unload_adapter(self, adapter: LoadedAdapter) -> None:
-        """Free an adapter; no row is computed with it any more."""
+        """Free an adapter; no row is computed with it any more.
+
+        Parked states that were computed with it may be lost: ask `length`.
+        """
         ...
 
     def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:

@@ -382,8 +382,9 @@ class ScriptedBackend:
     def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:
         """How often each token comes, by its id's remainder."""
         _require(0 < len(tokens) <= self.capabilities.n_ctx, f"embedding of {len(tokens)} tokens")
-        for _ in range(0, len(tokens), self.capabilities.n_batch):
-            yield
+        for start in range(0, len(tokens), self.capabilities.n_batch):
+            if start:
+                yield
             self._gate.pass_through()
         if self.failing_tokens.intersection(tokens.tolist()):
             raise ComputeFailed

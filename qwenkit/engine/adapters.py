@@ -138,8 +138,9 @@ class AdapterRegistry:
     async def _load(self, prepared: PreparedAdapter) -> AdapterVersion:
         loading = self._loader.load_adapter(prepared.version, prepared.path)
         loaded = await asyncio.wrap_future(loading)
-        self._versions[prepared.version] = loaded
-        return loaded
+        # Whoever loaded the same content meanwhile was first; this one then frees itself.
+        with self._lock:
+            return self._versions.setdefault(prepared.version, loaded)
 
     def _put(self, adapter: Adapter) -> Adapter:
         with self._lock:

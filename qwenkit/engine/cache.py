@@ -224,6 +224,12 @@ class SlotCache:
         self._shorten(slot, 0)
         self._n_running -= self._residents.pop(slot).running
 
+    def forget_lost(self) -> None:
+        """Forget parked states that the backend has let go of."""
+        for slot in self._parked():
+            if self._backend.length(slot) < self._residents[slot].length:
+                self.drop(slot)
+
     def reset(self) -> None:
         """Forget every state, whatever the books say of it."""
         for slot in range(self._caps.n_resident):

@@ -144,7 +144,8 @@ class EngineLoop:
             if self._stopping:
                 raise engine_stopped()
             self._idle.clear()
-            self._post(lambda: self._embeddings.add(tokens, future))
+            self._abort_if(lambda running: running.background)
+            self._post(lambda: self._add_text(tokens, future))
         return future
 
     def load_adapter(self, version: str, path: Path) -> Future[AdapterVersion]:
@@ -192,11 +193,17 @@ class EngineLoop:
     def _load_adapter(self, version: str, path: Path) -> AdapterVersion:
         loaded = self._backend.load_adapter(path)
         held = AdapterVersion(version, loaded, owner=self)
-        weakref.finalize(held, self._free_adapter, loaded).atexit = False
+        # By a weak reference: else whatever holds on to the version kept the whole loop.
+        weakref.finalize(held, _free_adapter, weakref.ref(self), loaded).atexit = False
         return held
 
-    def _free_adapter(self, loaded: LoadedAdapter) -> None:
-        self._post(lambda: self._backend.unload_adapter(loaded))
+    def free_adapter(self, loaded: LoadedAdapter) -> None:
+        """Unload an adapter between two steps. Callable from any thread."""
+        self._post(lambda: self._unload_adapter(loaded))
+
+    def _unload_adapter(self, loaded: LoadedAdapter) -> None:
+        self._backend.unload_adapter(loaded)
+        self._cache.forget_lost()
 
     def _abort_if(self, unwanted: Callable[[Task], bool]) -> None:
         """End the running decode if none of its tasks is wanted any more."""
@@ -256,14 +263,21 @@ class EngineLoop:
             return messages, self._stopping
 
     def _add(self, task: Task) -> None:
-        if task.cancelled or (task.background and self._tasks):
+        if task.cancelled or (task.background and (self._tasks or self._embeddings)):
             return
-        for other in set(self._tasks.values()):
-            if other.background:
-                self._cancel(other)
+        self._cancel_background()
         for sequence in task.sequences:
             self._tasks[sequence] = task
             self._scheduler.add(sequence)
+
+    def _add_text(self, tokens: IntArray, future: Future[FloatArray]) -> None:
+        self._cancel_background()
+        self._embeddings.add(tokens, future)
+
+    def _cancel_background(self) -> None:
+        for other in set(self._tasks.values()):
+            if other.background:
+                self._cancel(other)
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
@@ -277,7 +291,10 @@ class EngineLoop:
         try:
             logits = self._backend.decode(_rows(works))
         except NoRoom:
-            self._make_room()
+            if any(work.n_draft for work in works):
+                self._step([_without_guess(work) for work in works])
+            else:
+                self._make_room()
             return
         except Aborted:
             self._resync(works)
@@ -429,7 +446,7 @@ class EngineLoop:
 
     def _isolate(self, works: list[Work], error: ComputeFailed) -> None:
         """Find out which sequence of a failed batch can't be computed, and fail only that one."""
-        if len(works) == 1:
+        if len(works) == 1 and not works[0].n_draft:
             sequence = works[0].sequence
             self._fail(self._tasks[sequence], DecodeFailed(f"the runtime failed: {error}"))
             return
@@ -437,6 +454,12 @@ class EngineLoop:
             if work.sequence.slot is not None:  # one before it may have made it give way
                 n_rows = min(work.n_rows, work.sequence.n_pending)
                 self._step([Work(work.sequence, n_rows)])
+
+
+def _free_adapter(loop: weakref.ref[EngineLoop], loaded: LoadedAdapter) -> None:
+    owner = loop()
+    if owner is not None:
+        owner.free_adapter(loaded)
 
 
 def _settle(future: Future[T], act: Callable[[], T]) -> None:
@@ -472,6 +495,10 @@ def _rows(works: list[Work]) -> Rows:
             wanted[at - n_wanted : at] = 1
     adapter = works[0].sequence.request.adapter
     return Rows(tokens, positions, slots, wanted, adapter.use if adapter is not None else None)
+
+
+def _without_guess(work: Work) -> Work:
+    return Work(work.sequence, work.n_rows - work.n_draft)
 
 
 def _n_wanted(work: Work) -> int:

@@ -10,7 +10,6 @@ Transformers via Speculative Decoding"; prompt lookup is Saxena's "Prompt Lookup
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
@@ -45,8 +44,16 @@ class Drafter(Protocol):
         """Whether a guess costs no time worth counting."""
         ...
 
+    @property
+    def token_s(self) -> float:
+        """Seconds that one more guessed token takes."""
+        ...
+
     def propose(self, sequences: Seq[Sequence], n_most: int) -> Mapping[Sequence, IntArray]:
-        """Up to `n_most` tokens for each sequence that it has a guess for."""
+        """Up to `n_most` tokens for each sequence that it has a guess for.
+
+        None for one that it could have guessed for and would not.
+        """
         ...
 
     def close(self) -> None:
@@ -58,6 +65,7 @@ class PromptLookup:
     """Guesses that what followed the newest tokens before will follow them again."""
 
     is_free = True
+    token_s = 0.0
 
     def propose(self, sequences: Seq[Sequence], n_most: int) -> Mapping[Sequence, IntArray]:
         """See `Drafter`."""
@@ -164,19 +172,9 @@ class _Track:
 
     drafter: Drafter
     luck: WeakKeyDictionary[Sequence, Luck] = field(default_factory=WeakKeyDictionary)
-    token_s: float = 0.0
 
     def luck_of(self, sequence: Sequence) -> Luck:
         return self.luck.setdefault(sequence, Luck())
-
-    def propose(self, sequences: Seq[Sequence], n_most: int) -> Mapping[Sequence, IntArray]:
-        began = time.perf_counter()
-        guesses = self.drafter.propose(sequences, n_most)
-        n_guessed = max(map(len, guesses.values()), default=0)
-        if not self.drafter.is_free and n_guessed:
-            seconds = (time.perf_counter() - began) / n_guessed
-            self.token_s = seconds if not self.token_s else 0.8 * self.token_s + 0.2 * seconds
-        return guesses
 
 
 class Speculator:
@@ -198,10 +196,10 @@ class Speculator:
             works: Of the next step.
             n_most: Rows that guesses may take in all.
         """
+        self._made = {}
         if not self._tracks or n_most <= 0 or not all(work.decodes for work in works):
             return works
         left = {work.sequence: work for work in works if work.sequence.n_left > 1}
-        self._made = {}
         for track in self._tracks:
             guesses = self._guesses(track, list(left), len(works), n_most)
             for sequence, guess in guesses.items():
@@ -225,6 +223,7 @@ class Speculator:
 
     def close(self) -> None:
         """Free what the drafters hold."""
+        self._made = {}
         for track in self._tracks:
             track.drafter.close()
 
@@ -233,21 +232,30 @@ class Speculator:
     ) -> dict[Sequence, IntArray]:
         """A drafter's guesses, as long as is worth computing."""
         if track.drafter.is_free:
-            found = dict(track.propose(sequences, MAX_DRAFT))
-            for sequence in found:
-                track.luck_of(sequence).compare(sequence)
-            n_draft = self._best_length(track, found, n_plain, n_most)
-            if n_draft == 0:
-                for sequence, guess in found.items():
-                    track.luck_of(sequence).watch(sequence, guess)
-        else:
-            hoped = dict.fromkeys(sequences, _ANY_TOKENS)
-            n_draft = self._best_length(track, hoped, n_plain, n_most)
-            found = dict(track.propose(sequences, n_draft)) if n_draft else {}
-            for sequence in sequences:
-                if sequence not in found:
-                    track.luck_of(sequence).idle()
-        return {s: guess[:n_draft] for s, guess in found.items()} if n_draft else {}
+            return self._free_guesses(track, sequences, n_plain, n_most)
+        hoped = dict.fromkeys(sequences, _ANY_TOKENS)
+        n_draft = self._best_length(track, hoped, n_plain, n_most)
+        found = track.drafter.propose(sequences, n_draft) if n_draft else {}
+        for sequence in sequences:
+            guess = found.get(sequence)
+            if guess is None:
+                track.luck_of(sequence).idle()
+            elif not len(guess):
+                track.luck_of(sequence).count(0, missed=True)
+        return {sequence: guess for sequence, guess in found.items() if len(guess)}
+
+    def _free_guesses(
+        self, track: _Track, sequences: list[Sequence], n_plain: int, n_most: int
+    ) -> dict[Sequence, IntArray]:
+        found = track.drafter.propose(sequences, MAX_DRAFT)
+        for sequence in found:
+            track.luck_of(sequence).compare(sequence)
+        n_draft = self._best_length(track, found, n_plain, n_most)
+        if n_draft:
+            return {sequence: guess[:n_draft] for sequence, guess in found.items()}
+        for sequence, guess in found.items():
+            track.luck_of(sequence).watch(sequence, guess)
+        return {}
 
     def _best_length(
         self, track: _Track, guesses: Mapping[Sequence, IntArray], n_plain: int, n_most: int
@@ -263,7 +271,7 @@ class Speculator:
             if n_rows > n_most or n_plain + n_rows > 2 * self._costs.n_tried:
                 break
             right = sum(_expected(track.luck_of(s).rate, n) for s, n in lengths.items())
-            seconds = self._costs.seconds(n_plain + n_rows) + n_draft * track.token_s
+            seconds = self._costs.seconds(n_plain + n_rows) + n_draft * track.drafter.token_s
             if (n_plain + right) / seconds > best_rate:
                 best, best_rate = n_draft, (n_plain + right) / seconds
         return best

@@ -110,6 +110,7 @@ def export_onnx(
         MissingExtra: A package that exporting takes is not installed.
     """
     started = time.monotonic()
+    target = target.absolute()  # "." has no name to put anything beside
     plan = _plan(checkpoint, target, options, merges=adapter is not None)
     for module in (*_NEEDED, *_EXPORTERS[options.exporter]):
         import_extra(module, exporter=options.exporter)

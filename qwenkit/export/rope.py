@@ -21,6 +21,8 @@ from qwenkit.models.qwen3 import Qwen3Config, native_ctx
 Float32: TypeAlias = NDArray[np.float32]
 
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
+# What of a checkpoint's YaRN holds whatever its factor; its `attention_factor` is for that one.
+_RAMP = ("beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim")
 _CHUNK = 8192
 
 
@@ -62,7 +64,9 @@ def plan_context(config: Qwen3Config, n_ctx: int | None) -> Context:
     native = own.get("original_max_position_embeddings") or native_ctx(config.n_ctx)
     if n_ctx <= native:
         return Context(n_ctx)
-    scaling: dict[str, Any] = {key: own[key] for key in ("beta_fast", "beta_slow") if key in own}
+    if own and n_ctx <= own["factor"] * native:
+        return Context(n_ctx, own)
+    scaling: dict[str, Any] = {key: own[key] for key in _RAMP if key in own}
     scaling |= {"type": "yarn", "factor": float(math.ceil(n_ctx / native))}
     return Context(n_ctx, scaling | {"original_max_position_embeddings": native})
 
@@ -74,7 +78,9 @@ def stretched_config(config: dict[str, Any], context: Context) -> dict[str, Any]
     if context.scaling:
         rope["rope_type"] = context.scaling["type"]
     if "rope_parameters" in config:
-        theta = (config["rope_parameters"] or {}).get("rope_theta", config.get("rope_theta"))
+        own = config["rope_parameters"] or {}
+        own = own.get("full_attention", own)  # spelled for each kind of layer
+        theta = own.get("rope_theta", config.get("rope_theta"))
         stretched["rope_parameters"] = {"rope_type": "default", "rope_theta": theta} | rope
         stretched.pop("rope_scaling", None)
     else:

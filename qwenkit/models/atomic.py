@@ -88,7 +88,7 @@ def remove_stale(folder: Path) -> None:
     for partial in folder.glob(f".*{SUFFIX}"):
         # What can't be opened or locked is somebody's.
         with suppress(OSError):
-            is_folder = partial.is_dir()
+            is_folder = partial.is_dir() and not partial.is_symlink()
             handle = os.open(partial, os.O_RDONLY if is_folder else os.O_RDWR)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,7 +154,7 @@ def _replace_folder(partial: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
-    shutil.rmtree(old) if old.is_dir() else old.unlink()
+    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
 
 
 def _sync(path: Path) -> None:

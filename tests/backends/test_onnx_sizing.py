@@ -109,11 +109,12 @@ def test_with_enough_memory_every_sequence_has_the_whole_context(large: Layout) 
     assert sizing.notes == ()
 
 
-@pytest.mark.parametrize("gib", [6.5, 8, 12, 24, 48, 96])
+@pytest.mark.parametrize("gib", [9, 10, 12, 24, 48, 96])
 def test_weights_and_every_cache_fit_the_memory(large: Layout, gib: float) -> None:
     sizing = size_onnx(large, spec(), memory_bytes=int(gib * GIB))
     cache = sizing.options.n_ctx * sizing.options.n_slots * large.kv_bytes_per_token
-    assert cache + large.size_bytes <= gib * GIB
+    logits = 4 * large.n_vocab * sizing.options.n_batch
+    assert cache + 1.4 * large.size_bytes + logits <= gib * GIB
     assert sizing.options.n_ctx >= 1024
     assert sizing.notes
 

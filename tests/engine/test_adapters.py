@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qwenkit.adapters.prepare import PreparedAdapter
@@ -171,3 +172,71 @@ async def test_a_scale_out_of_range_is_refused(engine, write, scale: float) -> N
     with pytest.raises(InvalidRequest) as info:
         request(engine, PROMPT, adapter=adapter.at(scale))
     assert info.value.param == "lora_scale"
+
+
+async def test_the_same_content_loaded_twice_at_once_stays_in_memory_once(
+    engine, backend, write
+) -> None:
+    sources = [write("a", "one"), write("b", "one")]
+    both = await asyncio.gather(*(engine.adapters.load(s.stem, s) for s in sources))
+    assert both[0].loaded is both[1].loaded
+    await settled(engine)
+    assert len(backend.adapters) == 1
+
+
+class Forgets(ScriptedBackend):
+    """Loses what it computed with an adapter when that is unloaded, as ONNX GenAI does."""
+
+    def unload_adapter(self, adapter) -> None:
+        super().unload_adapter(adapter)
+        for slot in range(self.capabilities.n_slots):
+            use = self._pool.computed_with[slot]
+            if use is not None and use.adapter is adapter:
+                self.trim(slot, 0)
+
+
+async def test_states_that_left_with_their_adapter_are_computed_again(start_engine, write) -> None:
+    backend = Forgets({"?": "base"})
+    engine = start_engine(backend, prepare_adapter=prepare)
+    source = write("a", "one")
+    for _ in range(2):
+        adapter = await engine.adapters.load("a", source)
+        answer = await say(engine, adapter.at())
+        assert (answer.text(), answer.ready.n_cached) == ("one", 0)
+        await engine.adapters.unload("a")
+        del adapter
+        await settled(engine)
+        assert not backend.adapters
+
+
+class AlwaysGuesses:
+    """Guesses the same token again and again."""
+
+    is_free = True
+    token_s = 0.0
+
+    def propose(self, sequences, n_most):
+        return {sequence: np.full(min(n_most, 4), ord("y"), np.int32) for sequence in sequences}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+async def test_an_answer_left_in_the_middle_of_a_guess_lets_its_adapter_go(
+    start_engine, write
+) -> None:
+    backend = ScriptedBackend({"?": "base"})
+    engine = start_engine(backend, prepare_adapter=prepare, drafters=(AlwaysGuesses(),))
+    adapter = await engine.adapters.load("a", write("a", "y" * 2000))
+    stream = engine.stream(request(engine, PROMPT, adapter=adapter.at()))
+    while len(backend.decodes[-1].tokens if backend.decodes else ()) not in (2, 3, 4, 5):
+        await anext(stream)
+    backend.hold()
+    assert await asyncio.to_thread(backend.wait_until_held)
+    await stream.aclose()
+    backend.release()
+    await engine.adapters.unload("a")
+    del adapter, stream
+    await settled(engine)
+    await settled(engine)
+    assert not backend.adapters

@@ -46,8 +46,16 @@ async def test_a_text_that_fails_leaves_the_others(start_engine) -> None:
     assert len(await engine.embed([tokens("b")])) == 1
 
 
+class Remembers(ScriptedBackend):
+    """Knows which texts it was asked to embed."""
+
+    def embed(self, tokens):
+        self.embedded = [*getattr(self, "embedded", []), bytes(tokens.astype(np.uint8))]
+        return super().embed(tokens)
+
+
 async def test_a_text_that_is_not_wanted_any_more_is_not_computed(start_engine) -> None:
-    backend = ScriptedBackend({"?": "x"})
+    backend = Remembers({"?": "x"})
     engine = start_engine(backend)
     backend.hold()
     first = asyncio.create_task(engine.embed([tokens("a")]))
@@ -59,6 +67,27 @@ async def test_a_text_that_is_not_wanted_any_more_is_not_computed(start_engine) 
     with pytest.raises(asyncio.CancelledError):
         await second
     assert await engine.drain(10)
+    assert backend.embedded == [b"a"]
+
+
+async def test_texts_and_answers_do_not_fill_the_queue_for_each_other(start_engine) -> None:
+    engine = start_engine(ScriptedBackend({"?": "x"}, n_slots=1), max_queue=2)
+    embedding = asyncio.create_task(engine.embed([tokens("a")] * 100))
+    await asyncio.sleep(0)
+    assert (await ask(engine, "?")).text() == "x"
+    assert len(await embedding) == 100
+
+
+async def test_work_in_the_background_gives_way_to_a_text(start_engine) -> None:
+    backend = ScriptedBackend({"?": "x"})
+    engine = start_engine(backend)
+    backend.hold()
+    engine.warm(tuple(tokens("a" * 100)))
+    assert await asyncio.to_thread(backend.wait_until_held)
+    embedding = asyncio.create_task(engine.embed([tokens("b")]))
+    assert await asyncio.to_thread(backend.wait_until_held)
+    backend.release()
+    assert len(await embedding) == 1
 
 
 async def test_stopping_ends_what_waits(start_engine) -> None:

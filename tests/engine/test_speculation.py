@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any
@@ -16,13 +17,17 @@ from qwenkit.backends.base import FloatArray, IntArray, Rows
 from qwenkit.backends.scripted import ScriptedBackend, ScriptedTokenizer
 from qwenkit.engine.draft_model import DraftModel
 from qwenkit.engine.engine import Engine
+from qwenkit.engine.grammar import regex
+from qwenkit.engine.loop import EngineLoop
 from qwenkit.engine.observer import SilentObserver
-from qwenkit.engine.request import FinishReason, SamplingParams
+from qwenkit.engine.request import FinishReason, GenerationRequest, SamplingParams, Thinking
+from qwenkit.engine.sampling import Sampler
 from qwenkit.engine.sequence import Sequence
-from qwenkit.engine.speculation import Luck, PromptLookup, RowCosts, continuation
-from qwenkit.errors import DecodeFailed, InvalidSettings
+from qwenkit.engine.speculation import Luck, RowCosts, continuation
+from qwenkit.engine.task import Task
+from qwenkit.errors import DecodeFailed, InvalidGrammar, InvalidSettings
 
-from .conftest import Answer, ask
+from .conftest import GREEDY, Answer, ask
 
 TEXT = "the quick brown fox jumps over the lazy dog and the quick brown fox runs away again"
 
@@ -86,6 +91,7 @@ class Guesses:
     """Guesses the right tokens, but for every `wrong`-th."""
 
     is_free = True
+    token_s = 0.0
 
     def __init__(self, answer: str, *, wrong: int = 0, n: int = 6) -> None:
         self._answer = ids(answer)
@@ -116,14 +122,31 @@ class Counts(SilentObserver):
         self.accepted += n_accepted
 
 
+# An open and a close that the script never says: the budget ends the block by force.
+THINKING = Thinking(open=1, close=2, inside=True, budget=12, ending=(10, 2))
+
+
+class Steady(ScriptedBackend):
+    """Every step takes as long as any other, so that guessing always pays."""
+
+    def decode(self, rows: Rows) -> FloatArray:
+        ends = time.perf_counter() + 0.002
+        logits = super().decode(rows)
+        while time.perf_counter() < ends:
+            pass
+        return logits
+
+
 Start = Callable[..., Engine]
 anyio = pytest.mark.anyio
 
 
-async def answer(start: Start, guesses: Any, **fields: Any) -> tuple[Answer, ScriptedBackend]:
-    backend = ScriptedBackend({"?": TEXT}, n_slots=2)
+async def answer(
+    start: Start, guesses: Any, counts: Counts | None = None, **fields: Any
+) -> tuple[Answer, ScriptedBackend]:
+    backend = Steady({"?": TEXT}, n_slots=2)
     drafters = () if guesses is None else (guesses,)
-    engine = start(backend, drafters=drafters)
+    engine = start(backend, drafters=drafters, observer=counts)
     return await ask(engine, "tell?", **fields), backend
 
 
@@ -139,13 +162,18 @@ async def answer(start: Start, guesses: Any, **fields: Any) -> tuple[Answer, Scr
         {"logprobs": 2},
         {"n": 2},
         {"sampling": SamplingParams(temperature=0, repeat_penalty=1.3, seed=3)},
+        {"sampling": SamplingParams(temperature=8.0, top_k=40, seed=5), "max_tokens": 60},
+        {"grammar": regex("[a-y ]{30}"), "max_tokens": 40},
+        {"thinking": THINKING, "max_tokens": 60},
     ],
 )
 async def test_answers_are_those_of_plain_decoding(
     start_engine: Start, wrong: int, fields: dict[str, Any]
 ) -> None:
     plain, _ = await answer(start_engine, None, **fields)
-    guessed, _ = await answer(start_engine, Guesses(TEXT, wrong=wrong), **fields)
+    counts = Counts()
+    guessed, _ = await answer(start_engine, Guesses(TEXT, wrong=wrong), counts, **fields)
+    assert counts.drafted > 0 or fields.get("max_tokens") == 1
     for choice in range(fields.get("n", 1)):
         assert guessed.tokens(choice) == plain.tokens(choice)
         assert guessed.text(choice) == plain.text(choice)
@@ -161,17 +189,15 @@ async def test_answers_are_those_of_plain_decoding(
 async def test_right_guesses_save_steps_and_are_counted(start_engine: Start) -> None:
     _, plain = await answer(start_engine, None)
     counts = Counts()
-    backend = ScriptedBackend({"?": TEXT}, n_slots=2)
-    engine = start_engine(backend, drafters=(Guesses(TEXT),), observer=counts)
-    said = await ask(engine, "tell?")
+    said, backend = await answer(start_engine, Guesses(TEXT), counts)
     assert said.text() == TEXT
-    assert len(backend.decodes) < len(plain.decodes)
-    assert 0 < counts.accepted <= counts.drafted
+    assert len(backend.decodes) < len(plain.decodes) / 2
+    assert len(TEXT) / 2 < counts.accepted <= counts.drafted
 
 
 @anyio
 async def test_what_a_wrong_guess_computed_is_not_kept(start_engine: Start) -> None:
-    backend = ScriptedBackend({"?": TEXT, "more": "yes"}, n_slots=2)
+    backend = Steady({"?": TEXT, "more": "yes"}, n_slots=2)
     engine = start_engine(backend, drafters=(Guesses(TEXT, wrong=2),))
     await ask(engine, "tell?", max_tokens=40)
     following = await ask(engine, "tell?" + TEXT[:40] + "more")
@@ -191,7 +217,7 @@ async def test_guesses_never_take_more_logits_or_cells_than_there_are(start_engi
 @anyio
 async def test_the_prompt_is_looked_up_by_default(start_engine: Start) -> None:
     counts = Counts()
-    backend = ScriptedBackend({"?": TEXT}, n_slots=1)
+    backend = Steady({"?": TEXT}, n_slots=1)
     engine = start_engine(backend, observer=counts)
     said = await ask(engine, f"{TEXT} tell?")
     assert said.text() == TEXT
@@ -214,15 +240,101 @@ async def test_a_draft_model_changes_no_answer(start_engine: Start, small_says: 
 
 
 @anyio
-async def test_a_good_draft_model_saves_steps(start_engine: Start) -> None:
+async def test_a_good_draft_model_saves_steps_behind_a_long_prompt_too(start_engine: Start) -> None:
     counts = Counts()
-    small, backend = (ScriptedBackend({"?": TEXT}, n_slots=2) for _ in range(2))
+    small = ScriptedBackend({"?": TEXT}, n_slots=2)
+    backend = Steady({"?": TEXT}, n_slots=2)
     drafter = DraftModel(small, backend.tokenizer)
-    engine = start_engine(backend, drafters=(PromptLookup(), drafter), observer=counts)
-    assert (await ask(engine, "tell?")).text() == TEXT
-    assert small.decodes
+    engine = start_engine(backend, drafters=(drafter,), observer=counts)
+    assert (await ask(engine, "w" * 400 + " tell?")).text() == TEXT
+    n_before = len(backend.decodes)
+    assert (await ask(engine, "please tell?")).text() == TEXT
+    assert len(backend.decodes) - n_before < len(TEXT) / 2
+    assert counts.accepted > len(TEXT) / 2
+    # No step of the large model waits for more of a prompt than a chunk.
+    assert max(len(rows.tokens) for rows in small.decodes) <= 64
     engine.close()
     assert small.closed
+
+
+@anyio
+async def test_a_draft_model_that_is_never_sure_is_soon_left_alone(start_engine: Start) -> None:
+    class Unsure(ScriptedBackend):
+        def decode(self, rows: Rows) -> FloatArray:
+            return super().decode(rows) * np.float32(0.01)
+
+    small = Unsure({"?": TEXT}, n_slots=2)
+    backend = Steady({"?": TEXT}, n_slots=2)
+    engine = start_engine(backend, drafters=(DraftModel(small, backend.tokenizer),))
+    assert (await ask(engine, "tell?")).text() == TEXT
+    assert len(small.decodes) < len(TEXT) / 3
+
+
+@anyio
+async def test_a_guess_that_can_t_be_computed_does_not_fail_the_answer(start_engine: Start) -> None:
+    backend = Steady({"?": TEXT}, n_slots=2)
+    backend.failing_tokens = {ord("!")}
+    engine = start_engine(backend, drafters=(Guesses(TEXT, wrong=3),))
+    assert (await ask(engine, "tell?")).text() == TEXT
+
+
+class Ends:
+    """A matcher that allows everything and meets a limit at its n-th token."""
+
+    complete = False
+
+    def __init__(self, n: int) -> None:
+        self._n_left = n
+
+    def allows(self, token: int) -> bool:
+        return True
+
+    def mask(self, row: FloatArray) -> None:
+        """Mask nothing."""
+
+    def accept(self, token: int) -> None:
+        self._n_left -= 1
+        if self._n_left == 0:
+            raise InvalidGrammar("a limit")
+
+
+@anyio
+@pytest.mark.parametrize("n", range(9, 21))
+async def test_an_error_in_a_guess_parks_only_what_was_computed(n: int) -> None:
+    backend = Steady({"?": TEXT}, n_slots=2)
+    guesses = Guesses(TEXT, wrong=2)
+    loop = EngineLoop(
+        backend,
+        step_latency_s=1,
+        shelf_bytes=0,
+        drafters=(guesses,),
+        observer=SilentObserver(),
+    )
+    prompt = tuple(backend.tokenizer.encode("tell?"))
+    request = GenerationRequest(prompt=prompt, sampling=GREEDY, grammar=regex(".*"))
+    task = Task(request, asyncio.get_running_loop())
+    sampler = Sampler(GREEDY, n_vocab=backend.tokenizer.n_vocab, n_ctx=4096)
+    matcher: Any = Ends(n)
+    task.sequences = [
+        Sequence(
+            request,
+            choice=0,
+            n_ctx=4096,
+            tokenizer=backend.tokenizer,
+            sampler=sampler,
+            new_matcher=lambda: matcher,
+        )
+    ]
+    loop.start()
+    loop.submit(task)
+    try:
+        while not isinstance(await task.events.get(), Exception):
+            pass
+        held = backend.tokens(0)
+        assert len(held) >= len("tell?") + n - 2
+        assert bytes(held).decode() == ("tell?" + TEXT)[: len(held)]
+    finally:
+        await asyncio.to_thread(loop.stop)
 
 
 @anyio
@@ -244,7 +356,7 @@ def test_a_draft_model_of_another_vocabulary_is_refused() -> None:
         DraftModel(ScriptedBackend({}), Other())
 
 
-class Breaks(ScriptedBackend):
+class Breaks(Steady):
     """Computes no numbers in the third row of a guess."""
 
     broken = True

@@ -45,6 +45,25 @@ def test_a_checkpoint_that_is_stretched_already_keeps_its_factor_within_its_cont
     assert (further.yarn_factor, further.scaling["beta_fast"]) == (5, 24)
 
 
+def test_what_a_checkpoint_s_own_factor_reaches_is_left_as_it_says() -> None:
+    card = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    card |= {"attention_factor": 1.0}
+    stretched = replace(DEMO, n_ctx=40960, rope_scaling=card)
+    assert plan_context(stretched, 131_072) == Context(131_072, card)
+    further = plan_context(replace(stretched, rope_scaling=card | {"truncate": False}), 131_073)
+    assert further.scaling["factor"] == 5
+    assert further.scaling["truncate"] is False
+    assert "attention_factor" not in further.scaling
+
+
+def test_the_theta_of_a_configuration_by_kinds_of_layer_is_kept() -> None:
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    config = {key: value for key, value in CONFIG.items() if key != "rope_theta"}
+    config |= {"rope_parameters": {"full_attention": rope}}
+    read = qwen3.parse_config(stretched_config(config, Context(4096)))
+    assert read.rope_theta == 500_000.0
+
+
 def test_linear_scaling_is_kept_and_is_not_called_yarn() -> None:
     scaled = replace(DEMO, n_ctx=8192, rope_scaling={"type": "linear", "factor": 2.0})
     context = plan_context(scaled, 4096)

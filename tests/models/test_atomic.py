@@ -137,3 +137,17 @@ def test_too_little_space_is_told_with_both_numbers(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "yet", 1, purpose="this")
     with pytest.raises(InvalidSettings, match=r"this needs 1000000000\.0 GB and .* free"):
         require_space(tmp_path, 10**18, purpose="this")
+
+
+def test_a_link_to_a_folder_is_replaced_and_what_it_led_to_stays(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"old")
+    target = tmp_path / "folder"
+    target.symlink_to(elsewhere)
+    with atomic_folder(target) as partial:
+        (partial / "file").write_bytes(b"new")
+    assert not target.is_symlink()
+    assert (target / "file").read_bytes() == b"new"
+    assert (elsewhere / "file").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "folder"]

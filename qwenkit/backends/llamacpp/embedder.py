@@ -56,7 +56,8 @@ class Embedder:
         total = np.zeros(self.n_embd, np.float32)
         last = total
         for start in range(0, len(tokens), _CHUNK):
-            yield
+            if start:
+                yield
             states = self._compute(tokens[start : start + _CHUNK])
             total += states.sum(axis=0)
             last = states[-1].copy()

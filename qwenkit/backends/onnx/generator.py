@@ -164,11 +164,15 @@ class GeneratorBackend:
     def embed(self, tokens: IntArray) -> Steps[None, None, FloatArray]:
         """The mean of a text's hidden states; see `Backend.embed`."""
         total = np.zeros(self.capabilities.n_embd, np.float32)
-        generator = Generator(self._model, max_length=len(tokens))
+        try:
+            generator = Generator(self._model, max_length=len(tokens))
+        except GenaiError as exc:
+            raise ComputeFailed(f"GenAI has no memory for {len(tokens)} tokens: {exc}") from exc
         chunk = len(tokens) if self._one_by_one else _EMBEDDING_CHUNK
         try:
             for start in range(0, len(tokens), chunk):
-                yield
+                if start:
+                    yield
                 with self._running.one_decode():
                     self._append(generator, tokens[start : start + chunk])
                 total += generator.output(_HIDDEN_STATES).sum(axis=0, dtype=np.float32)
@@ -294,6 +298,8 @@ class _Running:
         finally:
             with self._lock:
                 self._generator = None
+        if self.aborted:  # too late to end this call, and every later one would end at once
+            raise GenaiError("aborted")
 
     def abort(self) -> None:
         """End the block. Callable from any thread."""

@@ -35,7 +35,7 @@ from qwenkit.backends.onnx.runs import Run, cut_runs, places_of
 from qwenkit.backends.onnx.runtime import onnxruntime
 from qwenkit.backends.onnx.stop import Stop
 from qwenkit.backends.onnx.vocabulary import LoadedVocabulary
-from qwenkit.errors import ModelCorrupt, ModelUnsupported
+from qwenkit.errors import ModelCorrupt, ModelUnsupported, OutOfMemory
 
 _EMBEDDING_CHUNK = 64
 
@@ -155,11 +155,15 @@ class SessionBackend:
 
     def embed(self, tokens: IntArray) -> Generator[None, None, FloatArray]:
         """The mean of a text's hidden states; see `Backend.embed`."""
-        kv = self._new_kv(1, len(tokens))
+        try:
+            kv = self._new_kv(1, len(tokens))
+        except OutOfMemory as exc:
+            raise ComputeFailed(exc.message) from exc
         binding = self._bindings.over(kv, Span(0, 1))
         total = np.zeros(self.capabilities.n_embd, np.float32)
         for start in range(0, len(tokens), _EMBEDDING_CHUNK):
-            yield
+            if start:
+                yield
             chunk = tokens[None, start : start + _EMBEDDING_CHUNK]
             states = np.empty((chunk.shape[1], len(total)), self._graph.hidden_dtype)
             bind_output(binding, HIDDEN_STATES, states[None])

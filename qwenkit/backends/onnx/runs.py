@@ -11,8 +11,8 @@ import numpy as np
 from qwenkit.backends.base import Rows
 from qwenkit.backends.onnx.outputs import UNWANTED
 
-# Rows before the wanted ones run without logits when there are so many; fewer are not worth a run
-# of their own.
+# Rows before the wanted ones run without handing out logits when there are so many (onnxruntime
+# computes them all the same); fewer are not worth a run of their own.
 _WORTH_A_RUN = 8
 
 

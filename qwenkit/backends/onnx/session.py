@@ -168,7 +168,7 @@ class SessionBackend:
             states = np.empty((chunk.shape[1], len(total)), self._graph.hidden_dtype)
             bind_output(binding, HIDDEN_STATES, states[None])
             with self._stop.listening():
-                self._run(binding, chunk, [start], skips_unwanted=True)
+                self._run(binding, chunk, [start])
             total += states.sum(axis=0, dtype=np.float32)
         return total / np.float32(len(tokens))
 
@@ -187,7 +187,7 @@ class SessionBackend:
         if run.logits:
             bind_output(binding, self._graph.logits, block[None])
         tokens = rows.tokens[None, here]
-        self._run(binding, tokens, [self._lengths[slot]], skips_unwanted=not run.logits)
+        self._run(binding, tokens, [self._lengths[slot]])
         self._lengths[slot] += run.n
         outputs.add(block, places[here] if run.logits else [])
 
@@ -221,7 +221,7 @@ class SessionBackend:
         if logits:
             bind_output(binding, self._graph.logits, block[:, None])
         lengths = [self._lengths[slot] for slot in slots]
-        self._run(binding, np.array(tokens), lengths, skips_unwanted=not logits)
+        self._run(binding, np.array(tokens), lengths)
         for slot in slots:
             self._lengths[slot] += slot in at
         if logits:
@@ -232,12 +232,10 @@ class SessionBackend:
         binding: Any,
         tokens: npt.NDArray[Any],
         lengths: Sequence[int],
-        *,
-        skips_unwanted: bool,
     ) -> None:
         """Compute `tokens` [rows, n] behind what the rows hold."""
         self._graph.bind_inputs(binding, tokens, np.array(lengths))
-        options = self._stop.options(skips_unwanted=skips_unwanted)
+        options = self._stop.options()
         try:
             self._session.run_with_iobinding(binding, options)
         except RuntimeError as exc:

@@ -30,14 +30,9 @@ class Stop:
             with self._lock:
                 self._listening, self._options = False, None
 
-    def options(self, *, skips_unwanted: bool) -> Any:
-        """Options for the next run of the block: `ask` ends it.
-
-        Args:
-            skips_unwanted: Whether nodes are left out that no bound output needs.
-        """
+    def options(self) -> Any:
+        """Options for the next run of the block: `ask` ends it."""
         options = onnxruntime().RunOptions()
-        options.only_execute_path_to_fetches = skips_unwanted
         with self._lock:
             options.terminate = self._asked
             self._options = options

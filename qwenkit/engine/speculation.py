@@ -10,9 +10,11 @@ Transformers via Speculative Decoding"; prompt lookup is Saxena's "Prompt Lookup
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -30,6 +32,10 @@ _MAX_MATCH = 8
 # What a guess must promise beyond plain decoding: less is within the noise of a step's time.
 _MIN_GAIN = 1.05
 _FORGET = 0.9
+_N_SAMPLES = 5
+_N_ENOUGH = 3
+# Steps after which a row count that was not used is measured anew.
+_STALE = 512
 # Steps without a guess after which one that costs time is tried again.
 _FORGIVE = 64
 _NO_TOKENS = np.empty(0, np.int32)
@@ -94,30 +100,43 @@ def continuation(tokens: IntArray, n_most: int) -> IntArray:
 
 
 class RowCosts:
-    """How long a step of answers takes, by its rows."""
+    """How long a step of answers takes, by its rows: the median of the newest few of each."""
 
     def __init__(self) -> None:
-        self._seconds = np.zeros(1, np.float64)
+        self._samples: dict[int, deque[float]] = {}
+        self._measured: dict[int, int] = {}
+        self._n_steps = 0
+        self._known: list[int] = []
+        self._medians: list[float] = []
 
     def observe(self, n_rows: int, seconds: float) -> None:
         """Learn from a step without prompts."""
-        if n_rows >= len(self._seconds):
-            self._seconds = np.pad(self._seconds, (0, n_rows + 1 - len(self._seconds)))
-        old = self._seconds[n_rows]
-        self._seconds[n_rows] = seconds if old == 0 else 0.8 * old + 0.2 * seconds
+        self._n_steps += 1
+        self._samples.setdefault(n_rows, deque(maxlen=_N_SAMPLES)).append(seconds)
+        self._measured[n_rows] = self._n_steps
+        if self._n_steps % _STALE == 0:
+            self._forget_stale()
+        # One measurement may have met with another process: two more tell.
+        self._known = sorted(n for n, each in self._samples.items() if len(each) >= _N_ENOUGH)
+        self._medians = [median(self._samples[n]) for n in self._known]
 
     @property
     def n_tried(self) -> int:
         """Most rows that were measured."""
-        return len(self._seconds) - 1
+        return max(self._samples, default=0)
 
     def seconds(self, n_rows: int) -> float:
-        """A step's time: as measured, or between the nearest row counts that were.
+        """A step's time: as measured, or between the nearest row counts that were; 0 at first.
 
-        More rows than ever measured are taken to cost what the most did, so that they are tried.
+        More rows than are known are taken to cost what the most do, so that they are tried.
         """
-        known = np.flatnonzero(self._seconds)
-        return float(np.interp(n_rows, known, self._seconds[known])) if len(known) else 0.0
+        return float(np.interp(n_rows, self._known, self._medians)) if self._known else 0.0
+
+    def _forget_stale(self) -> None:
+        """What costs too much is not done any more: try it again, the machine may be another."""
+        for n_rows, measured in list(self._measured.items()):
+            if self._n_steps - measured >= _STALE:
+                del self._samples[n_rows], self._measured[n_rows]
 
 
 class Luck:

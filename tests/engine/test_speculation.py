@@ -69,11 +69,30 @@ def test_a_guess_stands_behind_the_last_three_tokens_somewhere(said: list[int], 
 
 def test_costs_between_measured_row_counts_are_interpolated() -> None:
     costs = RowCosts()
-    costs.observe(1, 1.0)
+    for _ in range(3):
+        costs.observe(1, 1.0)
     assert costs.seconds(8) == 1.0  # never tried
-    costs.observe(9, 5.0)
+    for _ in range(3):
+        costs.observe(9, 5.0)
     assert [costs.seconds(n) for n in (1, 3, 5, 9, 20)] == [1, 2, 3, 5, 5]
     assert costs.n_tried == 9
+
+
+def test_one_step_that_met_with_something_else_does_not_count() -> None:
+    costs = RowCosts()
+    for seconds in (1.0, 1.0, 50.0, 1.0):
+        costs.observe(1, seconds)
+    costs.observe(2, 50.0)
+    assert (costs.seconds(1), costs.seconds(2)) == (1.0, 1.0)
+
+
+def test_what_was_not_measured_for_long_is_tried_again() -> None:
+    costs = RowCosts()
+    for _ in range(3):
+        costs.observe(4, 9.0)
+    for _ in range(2000):
+        costs.observe(1, 1.0)
+    assert (costs.n_tried, costs.seconds(4)) == (1, 1.0)
 
 
 def test_luck_turns_with_what_comes_true() -> None:
@@ -162,7 +181,7 @@ async def answer(
         {"logprobs": 2},
         {"n": 2},
         {"sampling": SamplingParams(temperature=0, repeat_penalty=1.3, seed=3)},
-        {"sampling": SamplingParams(temperature=8.0, top_k=40, seed=5), "max_tokens": 60},
+        {"sampling": SamplingParams(temperature=5.0, top_k=40, seed=5), "max_tokens": 60},
         {"grammar": regex("[a-y ]{30}"), "max_tokens": 40},
         {"thinking": THINKING, "max_tokens": 60},
     ],

@@ -269,7 +269,8 @@ class Settings(BaseSettings):
         """Read the settings; flags that are not None win.
 
         Raises:
-            InvalidSettings: A value is wrong; the message names the setting.
+            InvalidSettings: A value is wrong, and the message names the setting; or `.env` can't
+                be read.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
@@ -280,6 +281,14 @@ class Settings(BaseSettings):
             raise InvalidSettings(
                 f"{name} is {first['input']!r}: {first['msg']}",
                 hint=f"set {name}, or its flag, to a value that fits",
+            ) from exc
+        except UnicodeDecodeError as exc:
+            raise InvalidSettings(
+                "`.env` can't be read: it is not UTF-8", hint="save it as UTF-8"
+            ) from exc
+        except OSError as exc:
+            raise InvalidSettings(
+                f"`.env` can't be read: {exc.strerror}", hint="allow this user to read it"
             ) from exc
         settings._flags = given
         return settings

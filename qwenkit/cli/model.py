@@ -134,9 +134,9 @@ def load(
     Requests go on: those that run end on the old model, later ones get the new one. What no flag
     names stays as it is; if the new model can't be loaded, the old one serves on.
     """
+    paths = {"model_path": model, "draft_model_path": changes.get("draft_model_path")}
     body = {**changes, "name": name, "mode": mode}
-    if model is not None:
-        body["model_path"] = server_path(model)
+    body |= {each: server_path(path) for each, path in paths.items() if path is not None}
     report = reload_server(url, api_key, body)
     if json:
         console.print_json(report)

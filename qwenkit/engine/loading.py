@@ -16,6 +16,7 @@ from qwenkit.engine.engine import Engine
 from qwenkit.engine.observer import Observer
 from qwenkit.engine.speculation import Drafter, PromptLookup
 from qwenkit.errors import OutOfMemory
+from qwenkit.models.info import inspect_model
 from qwenkit.models.progress import ProgressFactory, silent
 from qwenkit.models.resolve import ResolvedModel, resolve
 from qwenkit.settings import ModelSpec, RopeScaling, RuntimeBackend, Speculation
@@ -52,8 +53,8 @@ def load_engine(
 def fits_in_memory(spec: ModelSpec, progress: ProgressFactory = silent) -> bool:
     """Whether the memory that is free now holds a model as large as it may grow.
 
-    Its files are found first; what is missing is fetched and converted, as when it is loaded. A
-    GPU's memory is not looked at: there, loading tells.
+    Its files and its draft model's are found first; what is missing is fetched and converted, as
+    when it is loaded. A GPU's memory is not looked at: there, loading tells.
 
     Raises:
         ModelError: As `load_engine` does.
@@ -64,6 +65,9 @@ def fits_in_memory(spec: ModelSpec, progress: ProgressFactory = silent) -> bool:
         from qwenkit.engine.loading_onnx import fits_onnx
 
         return fits_onnx(model, spec, progress)
+    draft = _resolve_draft(spec, progress)
+    if draft is not None:
+        inspect_model(draft.path)
     try:
         return _size_llamacpp(model, spec) == _size_llamacpp(model, spec, unlimited=True)
     except OutOfMemory:
@@ -80,6 +84,12 @@ def _resolve(spec: ModelSpec, progress: ProgressFactory) -> ResolvedModel:
         offline=spec.hub_offline,
         progress=progress,
     )
+
+
+def _resolve_draft(spec: ModelSpec, progress: ProgressFactory) -> ResolvedModel | None:
+    if spec.speculation is Speculation.OFF or spec.draft_model_path is None:
+        return None
+    return _resolve(replace(spec, model_path=spec.draft_model_path), progress)
 
 
 def _load_llamacpp(
@@ -132,7 +142,6 @@ def _size_llamacpp(model: ResolvedModel, spec: ModelSpec, *, unlimited: bool = F
     import llama_cpp.llama_cpp as native
 
     from qwenkit.backends.llamacpp.sizing import available_memory, size_model
-    from qwenkit.models.info import inspect_model
 
     on_gpu = bool(native.llama_supports_gpu_offload()) and spec.n_gpu_layers != 0
     memory_bytes = None if on_gpu or unlimited else available_memory()
@@ -163,9 +172,9 @@ def _drafters(
     """What guesses for the model: its prompt, and a small model where one is named."""
     if spec.speculation is Speculation.OFF:
         return ()
-    if spec.draft_model_path is None:
+    small = _resolve_draft(spec, progress)
+    if small is None:
         return (PromptLookup(),)
-    small = _resolve(replace(spec, model_path=spec.draft_model_path), progress)
     small_spec = replace(spec, n_ctx=options.n_ctx, rope_scaling=RopeScaling.AUTO)
     backend = _llama_backend(small, _size_llamacpp(small, small_spec).options, progress)
     try:

@@ -13,6 +13,7 @@ from qwenkit.backends.base import Backend
 from qwenkit.backends.llamacpp.sizing import available_memory
 from qwenkit.backends.onnx.facts import OnnxOptions
 from qwenkit.backends.onnx.layout import Layout, read_layout
+from qwenkit.backends.onnx.runtime import providers
 from qwenkit.backends.onnx.sizing import size_onnx
 from qwenkit.engine.adapters import Prepare
 from qwenkit.errors import InvalidSettings, OutOfMemory
@@ -68,10 +69,7 @@ def load_onnx(model: ResolvedModel, spec: ModelSpec, progress: ProgressFactory) 
         InvalidSettings: The settings contradict each other or the model.
         MissingExtra: A package that serving or exporting takes is not installed.
     """
-    if spec.draft_model_path is not None:
-        raise InvalidSettings(
-            "DRAFT_MODEL_PATH is for RUNTIME_BACKEND=llama.cpp", hint="leave it empty"
-        )
+    _check_spec(spec)
     if model.format == "safetensors":
         model = _exported(model, spec, progress)
     layout = read_layout(model.path)
@@ -90,7 +88,9 @@ def fits_onnx(model: ResolvedModel, spec: ModelSpec, progress: ProgressFactory) 
     Raises:
         ModelError: As `load_onnx` does.
         InvalidSettings: Likewise.
+        MissingExtra: Likewise.
     """
+    _check_spec(spec)
     if model.format == "safetensors":
         model = _exported(model, spec, progress)
     layout = read_layout(model.path)
@@ -99,6 +99,15 @@ def fits_onnx(model: ResolvedModel, spec: ModelSpec, progress: ProgressFactory) 
     except OutOfMemory:
         return False
     return sizing == size_onnx(layout, spec, memory_bytes=None)
+
+
+def _check_spec(spec: ModelSpec) -> None:
+    """Refuse what no model can be loaded by, before any is looked at."""
+    if spec.draft_model_path is not None:
+        raise InvalidSettings(
+            "DRAFT_MODEL_PATH is for RUNTIME_BACKEND=llama.cpp", hint="leave it empty"
+        )
+    providers(spec.onnx_provider.value)
 
 
 def _memory(spec: ModelSpec) -> int | None:
@@ -113,10 +122,11 @@ def export_options(checkpoint: Path, spec: ModelSpec) -> ExportOptions:
         InvalidSettings: The context is longer than the model's and stretching is off.
     """
     config = qwen3.parse_config(read_json(checkpoint / "config.json"))
-    stretches = spec.n_ctx > config.n_ctx
+    native = config.n_ctx if config.rope_scaling else qwen3.native_ctx(config.n_ctx)
+    stretches = spec.n_ctx > native
     if stretches and spec.rope_scaling is RopeScaling.NONE:
         raise InvalidSettings(
-            f"N_CTX is {spec.n_ctx} and the model's context is {config.n_ctx}",
+            f"N_CTX is {spec.n_ctx} and the model's context is {native}",
             hint="set ROPE_SCALING=auto to stretch it by YaRN",
         )
     precision = _PRECISIONS.get(spec.onnx_precision)

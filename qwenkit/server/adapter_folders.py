@@ -7,6 +7,8 @@ itself stands for those in it. An adapter is called as its folder or file, witho
 from __future__ import annotations
 
 import glob
+import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,8 @@ from typing import TypeAlias
 from qwenkit.adapters.read import is_adapter
 from qwenkit.errors import InvalidRequest
 from qwenkit.server.errors import Forbidden
+
+logger = logging.getLogger(__name__)
 
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """What tells one state of a file or folder from another, without reading it."""
@@ -67,8 +71,8 @@ class AdapterFolders:
             for path in _expand(pattern):
                 if _is_adapter(path):
                     yield path.absolute()
-                elif path.is_dir() and not glob.has_magic(pattern):
-                    yield from filter(_is_adapter, sorted(path.absolute().iterdir()))
+                elif not glob.has_magic(pattern):
+                    yield from filter(_is_adapter, _children(path.absolute()))
 
     def allowed(self, path: Path) -> Path:
         """Follow all links of a path to an adapter and let it pass if it lies where it may.
@@ -118,7 +122,27 @@ def _is_adapter(path: Path) -> bool:
 @lru_cache(maxsize=4096)
 def _looked_at(path: Path, _: Signature) -> bool:
     # The header of a large `.gguf` takes a moment to read: once for each state of the file.
-    return is_adapter(path)
+    try:
+        return is_adapter(path)
+    except OSError as exc:  # such as a volume's `lost+found`
+        _warn_once(path, exc.strerror)
+        return False
+
+
+def _children(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing in what is none."""
+    try:
+        return sorted(folder.iterdir())
+    except NotADirectoryError:
+        return []
+    except OSError as exc:
+        _warn_once(folder, exc.strerror)
+        return []
+
+
+@lru_cache(maxsize=4096)
+def _warn_once(path: Path, reason: str) -> None:
+    logger.warning("`%s` is not looked into: %s", path, reason)
 
 
 def adapter_name(path: Path) -> str:
@@ -133,10 +157,17 @@ def signature(path: Path) -> Signature:
         return tuple(
             (file.name, stat.st_mtime_ns, stat.st_size, stat.st_ino)
             for file in files
-            for stat in [file.stat()]
+            for stat in [_stat(file)]
         )
     except OSError:  # it vanishes just now
         return ()
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError:  # a link to nothing, such as an editor's lock
+        return file.lstat()
 
 
 def _is_below(path: Path, roots: Iterable[Path]) -> bool:

@@ -102,6 +102,17 @@ class Adapters:
         check_name(found.name)
         self._wanted[found.name] = found.path
 
+    def leave_out(self, found: FoundAdapter, reason: str) -> None:
+        """Have an adapter that the current model can't be given loaded with a later one it fits.
+
+        A name that stands for another adapter, or for another version, goes on standing for it.
+        """
+        is_loaded = any(adapter.name == found.name for adapter in self._serving.adapters)
+        is_free = self.source(found.name) in (None, found.path)
+        if can_be_name(found.name) and is_free and not is_loaded:
+            self._wanted[found.name] = found.path
+            self._left_out[found.name] = LeftOut(found.name, reason)
+
     async def unload(self, name: str) -> Adapter:
         """Take an adapter away; requests that run with it end with it.
 
@@ -179,15 +190,19 @@ class Adapters:
             )
 
 
+def can_be_name(name: str) -> bool:
+    """Whether a model or an adapter can be called that."""
+    return 1 <= len(name) <= MAX_NAME and name == name.strip() and name.isprintable()
+
+
 def check_name(name: str) -> None:
     """Let only what can be a model's name pass.
 
     Raises:
         InvalidRequest: It can't be one.
     """
-    if not 1 <= len(name) <= MAX_NAME or name != name.strip() or not name.isprintable():
+    if not can_be_name(name):
         raise InvalidRequest(
-            f"an adapter's name has 1 to {MAX_NAME} printable characters, none of them a space at "
-            "its ends",
+            f"a name has 1 to {MAX_NAME} printable characters, none of them a space at its ends",
             param="name",
         )

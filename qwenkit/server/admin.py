@@ -8,11 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from qwenkit.server.adapters import Adapters
+from qwenkit.server.adapters import MAX_NAME, Adapters, check_name
 from qwenkit.server.auth import require_admin
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.lora import adapter_json
-from qwenkit.server.openai.schema import MAX_NAME
 from qwenkit.server.reload import Reloader, ReloadReport
 from qwenkit.server.rereading import Rereader, changed_plan
 from qwenkit.server.served import ServedModel
@@ -37,7 +36,7 @@ class ReloadBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", use_attribute_docstrings=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME)] | None = None
+    name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     """What clients call the model from then on."""
     mode: Annotated[ReloadMode, Field(strict=False)] | None = None
     """How it gets its room: `auto`, `side_by_side` or `drain`; absent takes RELOAD_MODE."""
@@ -49,6 +48,8 @@ class ReloadBody(BaseModel):
 @router.post("/reload", summary="Serve another model")
 async def reload(body: ReloadBody, request: Request) -> dict[str, Any]:
     """Answers when the new model serves; a failure leaves the old one and says why."""
+    if body.name is not None:
+        check_name(body.name)
     rereader: Rereader = request.app.state.rereader
     settings = rereader.settings
     plan = changed_plan(rereader.plan, body.model_extra or {}, name=body.name)

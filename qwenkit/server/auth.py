@@ -45,6 +45,19 @@ class KeyRing:
         if without_user_keys:
             self._anonymous = Role.USER if self._roles else Role.ADMIN
 
+    @property
+    def anonymous(self) -> Role:
+        """The role of a caller without a key."""
+        return self._anonymous
+
+    def can_become(self, other: KeyRing) -> bool:
+        """Whether a running server may open for another ring's keys in place of its own.
+
+        What was set up for a server with keys, or for one without, stays; and whoever has no key
+        never gains by it, so that a typing error in a setting's name opens nothing.
+        """
+        return self.needs_key == other.needs_key and other.anonymous <= self.anonymous
+
     def become(self, other: KeyRing) -> None:
         """Open for the keys of another ring from now on, and no more for one's own."""
         self._roles, self._anonymous = other._roles, other._anonymous

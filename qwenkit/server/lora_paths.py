@@ -1,6 +1,7 @@
 """Keeps the loaded adapters in step with LORA_PATHS: at the start, on demand, and as files change.
 
-What can't be loaded is logged once and tried again when its files change. A folder that is still
+What can't be loaded is logged once and tried again when its files change, and with every new model,
+which it may fit. A folder that is still
 being copied changes from look to look and is left alone until it does not. Files are looked at
 from time to time, which network drives and mounts from outside a container allow too.
 """
@@ -35,6 +36,8 @@ class LoraPaths:
         self._watching: asyncio.Task[None] | None = None
         self._handled: dict[str, FoundAdapter] = {}
         self._settling: dict[str, FoundAdapter] = {}
+        # The watch and a changed setting may both look at the same time.
+        self._lock = asyncio.Lock()
 
     async def begin(self) -> None:
         """Have what is there now loaded together with the first model."""
@@ -51,6 +54,10 @@ class LoraPaths:
         Args:
             settled_only: Wait with what has changed since the last time this was called.
         """
+        async with self._lock:
+            await self._sync(settled_only)
+
+    async def _sync(self, settled_only: bool) -> None:
         found = await self._find()
         for name, before in list(self._handled.items()):
             if name not in found or found[name].path != before.path:
@@ -91,6 +98,7 @@ class LoraPaths:
             return
         except QwenkitError as exc:
             _log_failure(found, exc)
+            self._adapters.leave_out(found, exc.message)
         self._handle(found)
 
     def _handle(self, found: FoundAdapter) -> None:

@@ -233,7 +233,7 @@ class Reloader:
     async def _instead(self, plan: LoadPlan, drain_timeout_s: float) -> list[LeftOut]:
         self._note(mode=ReloadMode.DRAIN, step=Step.DRAINING)
         async with self._adapters.frozen():
-            await self._serving.pause(drain_timeout_s)
+            await self._serving.pause(drain_timeout_s, most_waiting=plan.spec.max_queue)
             before = await self._serving.take_out()
             self._note(step=Step.LOADING)
             try:

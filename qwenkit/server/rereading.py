@@ -5,10 +5,11 @@ Reads `Settings`. What a running server can't change is named in the log, not ig
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,7 +30,7 @@ RESTART = ("host", "port", "cors_origins", "max_request_bytes", "drain_timeout_s
 """Settings that only a restart can change."""
 FIXED = ("qwenkit_home", "hub_token", "hub_offline")
 """Fields of a `ModelSpec` that are the machine's and no model's."""
-CHANGEABLE = tuple(field.name for field in fields(ModelSpec) if field.name not in FIXED)
+CHANGEABLE = tuple(each.name for each in fields(ModelSpec) if each.name not in FIXED)
 """Fields of a `ModelSpec` that a reload may name."""
 
 
@@ -74,23 +75,23 @@ def changed_plan(
     Raises:
         InvalidRequest: There is no such setting, or it can't have that value; `param` names it.
     """
-    for field in changes:
-        if field not in CHANGEABLE:
+    for setting in changes:
+        if setting not in CHANGEABLE:
             raise InvalidRequest(
-                f"a model has no setting {field!r}",
-                param=field,
+                f"a model has no setting {setting!r}",
+                param=setting,
                 hint=f"there are {', '.join(CHANGEABLE)}",
             )
-    given = {field: value for field, value in changes.items() if value is not None}
-    values = {field: _checked(field, value) for field, value in given.items()}
+    given = {setting: value for setting, value in changes.items() if value is not None}
+    values = {setting: _checked(setting, value) for setting, value in given.items()}
     return LoadPlan(spec=replace(plan.spec, **values), name=name or plan.name)
 
 
 def _checked(name: str, value: Any) -> Any:
-    field = Settings.model_fields[name]
-    if value == "" and field.default is None:
+    info = Settings.model_fields[name]
+    if value == "" and info.default is None:
         return None  # as in the environment
-    bounded: Any = Annotated[field.annotation, field]
+    bounded: Any = Annotated[info.annotation, info]
     try:
         return TypeAdapter(bounded).validate_json(json.dumps(value), strict=True)
     except ValidationError as exc:
@@ -111,6 +112,7 @@ class Rereader:
     adapters: Adapters
     lora_paths: LoraPaths
     reloader: Reloader
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     @property
     def plan(self) -> LoadPlan:
@@ -119,11 +121,12 @@ class Rereader:
 
     async def reread(self) -> None:
         """Read environment and `.env` again and take on what has changed; failures are logged."""
-        try:
-            settings = self.settings.reread()
-            await self.take_on(settings)
-        except QwenkitError as exc:
-            logger.error("the settings could not be taken on: %s", exc.message)
+        # They are read when it is their turn, so that of several readings the last one counts.
+        async with self._lock:
+            try:
+                await self.take_on(self.settings.reread())
+            except QwenkitError as exc:
+                logger.error("the settings could not be taken on: %s", exc.message)
 
     async def take_on(self, settings: Settings) -> None:
         """Put changed settings into effect; those that can't be are named in the log.
@@ -143,30 +146,38 @@ class Rereader:
         self.serving.limits = limits_of(settings)
         self._take_keys(settings)
         self.adapters.folders = folders_of(settings)
-        await self.lora_paths.sync()
-        self.lora_paths.keep_watching(settings.lora_watch)
-        plan = self._plan(before, settings)
-        if plan is not None:
-            await self.reloader.reload(
-                plan, mode=settings.reload_mode, drain_timeout_s=settings.reload_drain_s
-            )
+        try:
+            await self._take_model(before, settings)
+        finally:
+            # After the model: new adapters may fit only that one.
+            await self.lora_paths.sync()
+            self.lora_paths.keep_watching(settings.lora_watch)
         # Last: a model that could not be loaded is tried again the next time.
         self.settings = settings
 
     def _take_keys(self, settings: Settings) -> None:
         keys = keys_of(settings)
-        if keys.needs_key == self.keys.needs_key:
+        if self.keys.can_become(keys):
             self.keys.become(keys)
         else:
-            logger.warning("API_KEYS came or went: restart the server to use that")
+            logger.warning(
+                "API_KEYS or ADMIN_API_KEYS came or went: restart the server to use that"
+            )
+
+    async def _take_model(self, before: Settings, settings: Settings) -> None:
+        plan = self._plan(before, settings)
+        if plan is not None:
+            await self.reloader.reload(
+                plan, mode=settings.reload_mode, drain_timeout_s=settings.reload_drain_s
+            )
 
     def _plan(self, before: Settings, settings: Settings) -> LoadPlan | None:
         """What to serve now; None where that has not changed."""
         old, new = before.model_spec(), settings.model_spec()
         values = {
-            field.name: getattr(new, field.name)
-            for field in fields(ModelSpec)
-            if getattr(old, field.name) != getattr(new, field.name)
+            each.name: getattr(new, each.name)
+            for each in fields(ModelSpec)
+            if getattr(old, each.name) != getattr(new, each.name)
         }
         renamed = before.served_model_name != settings.served_model_name
         if not values and not renamed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import math
 import os
 import signal
@@ -29,6 +30,8 @@ from qwenkit.server.loader import Loader
 from qwenkit.server.rereading import Rereader, keys_of
 from qwenkit.server.serving import Serving
 from qwenkit.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -224,7 +227,13 @@ class _Server(uvicorn.Server):
             return
         task = asyncio.create_task(self._rereader.reread())
         self._rereading.add(task)
-        task.add_done_callback(self._rereading.discard)
+        task.add_done_callback(self._end_rereading)
+
+    def _end_rereading(self, rereading: asyncio.Task[None]) -> None:
+        self._rereading.discard(rereading)
+        error = None if rereading.cancelled() else rereading.exception()
+        if error is not None:
+            logger.error("taking on the settings failed on an internal error", exc_info=error)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         ending = asyncio.create_task(self._end_running())

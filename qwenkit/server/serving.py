@@ -3,6 +3,7 @@
     a request  → `lease`: the current model, bound to the request until its last byte is sent
     a new model beside the old   → `put`: later requests get it; the old one is freed when idle
     a new model instead of it    → `pause`: running requests end, later ones wait at the door
+                                   (as many as fit the new one's queue)
                                  → the old one is freed, the new one loaded
                                  → `put`: whoever waited goes on with it
 
@@ -23,9 +24,9 @@ from fastapi import Depends, Request
 from qwenkit.chat.completion import ChatModel
 from qwenkit.engine.adapters import Adapter
 from qwenkit.engine.observer import EngineSnapshot
-from qwenkit.errors import EngineStopped, UnknownAdapter, UnknownModel
+from qwenkit.errors import EngineBusy, EngineStopped, UnknownAdapter, UnknownModel
 from qwenkit.server.disconnect import unless_disconnected
-from qwenkit.server.errors import AnswersRunning, NotReady
+from qwenkit.server.errors import LOADING_RETRY_S, AnswersRunning, NotReady
 from qwenkit.server.loader import LoadPlan
 from qwenkit.server.metrics import Metrics
 from qwenkit.server.served import ServedModel
@@ -55,6 +56,9 @@ class Serving:
 
     Args:
         limits: For the routes.
+
+    Attributes:
+        n_waiting: Requests at the door.
     """
 
     def __init__(self, *, limits: Limits) -> None:
@@ -66,6 +70,7 @@ class Serving:
         self._first: Future[None] = Future()
         self._open = asyncio.Event()
         self._open.set()
+        self.n_waiting = self._most_waiting = 0
         self._stopping = False
         self._last_name = ""
         self._n_gone = (0, 0)
@@ -140,6 +145,25 @@ class Serving:
         """
         return self._last_name if self.paused else self.model.name
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A place at the door, while `paused`.
+
+        Raises:
+            EngineBusy: All are taken.
+        """
+        if self.n_waiting >= self._most_waiting:
+            raise EngineBusy(
+                f"the model is being replaced, and {self.n_waiting} requests wait for the new one",
+                retry_after_s=LOADING_RETRY_S,
+                hint="try again later, or serve with a larger MAX_QUEUE",
+            )
+        self.n_waiting += 1
+        try:
+            yield
+        finally:
+            self.n_waiting -= 1
+
     async def reopened(self) -> None:
         """Return when requests need not wait any more.
 
@@ -186,13 +210,19 @@ class Serving:
             self._first.set_exception(error)
         self._open.set()
 
-    async def pause(self, timeout_s: float) -> None:
+    async def pause(self, timeout_s: float, *, most_waiting: int) -> None:
         """Let nobody in and wait until no request runs.
+
+        Args:
+            timeout_s: Seconds that they get to end.
+            most_waiting: Requests that may wait at the door meanwhile; more would find no place
+                in the new model's queue.
 
         Raises:
             AnswersRunning: Some take longer; then everything goes on as before.
         """
         self._open.clear()
+        self._most_waiting = most_waiting
         try:
             async with asyncio.timeout(timeout_s):
                 for served in self._all():
@@ -313,8 +343,10 @@ def server_of(request: Request) -> Serving:
 
 async def _lease_of(request: Request) -> AsyncIterator[Lease]:
     serving = server_of(request)
-    while serving.paused:
-        await unless_disconnected(request, serving.reopened())
+    if serving.paused:
+        with serving.waiting():
+            while serving.paused:
+                await unless_disconnected(request, serving.reopened())
     # FastAPI leaves this context when the response has been sent, streams included.
     with serving.lease() as lease:
         yield lease

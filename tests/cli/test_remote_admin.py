@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.numpy import save_file
 
 from qwenkit.cli import remote_admin
 from qwenkit.cli.app import run
-from qwenkit.models.demo import DEMO_NAME
+from qwenkit.models.demo import DEMO_DIR, DEMO_NAME
 from qwenkit.server.app import create_app
 from qwenkit.settings import Settings
 
@@ -131,6 +132,16 @@ def test_the_model_is_loaded_with_what_the_flags_name(
     assert run(["model", "load", "", "--no-mmap", "--mode", "drain", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mode"] == "drain"
     assert not app.state.reloader.plan.spec.use_mmap
+
+
+def test_a_draft_model_is_named_so_that_the_server_finds_it(
+    url: str, app: FastAPI, tmp_path: Path
+) -> None:
+    copytree(DEMO_DIR, tmp_path / "small")
+    assert run(["model", "load", "--draft-model", "./small", "--speculation", "off"]) == 0
+    assert app.state.reloader.plan.spec.draft_model_path == str(tmp_path / "small")
+    assert run(["model", "load", "--draft-model", ""]) == 0
+    assert app.state.reloader.plan.spec.draft_model_path is None
 
 
 def test_a_model_that_is_not_there_leaves_the_old_one(

@@ -133,6 +133,27 @@ def test_a_key_in_both_lists_is_an_admins():
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "can"),
+    [
+        ("u", "u a", True),
+        ("u a", "u", True),
+        ("", "a", True),
+        ("a", "a", True),
+        ("a", "", False),
+        ("", "u", False),
+        ("a", "u a", False),
+        ("u a", "a", False),
+        ("u", "", False),
+    ],
+)
+def test_a_ring_never_becomes_one_that_lets_those_without_a_key_do_more(before, after, can):
+    def ring(names):
+        return KeyRing(users=[n for n in names if n == "u"], admins=[n for n in names if n == "a"])
+
+    assert ring(before).can_become(ring(after)) is can
+
+
+@pytest.mark.parametrize(
     ("settings", "key", "status"),
     [
         (KEYS, "admin-key", 200),

@@ -1,10 +1,15 @@
 """LORA_PATHS: what is loaded at the start, and what is kept in step with the files."""
 
 import asyncio
+import errno
 import logging
 import os
+from pathlib import Path
 
 import pytest
+
+from qwenkit.errors import AdapterUnsupported
+from qwenkit.server.adapter_folders import signature
 
 pytestmark = pytest.mark.anyio
 
@@ -265,3 +270,133 @@ async def test_a_touched_file_keeps_its_version(start, write_adapter):
         await look(client)
         await look(client)
         assert (await client.get("/admin/adapters")).json() == before
+
+
+@pytest.fixture
+def for_two(models):
+    """Models of which only `two` takes adapters."""
+
+    def need_two(source):
+        if models.specs[-1].model_path != "two":
+            raise AdapterUnsupported(f"`{source}` is for another model")
+
+    models.before_prepare = need_two
+    return models
+
+
+async def left_out(client):
+    status = (await client.get("/admin/status")).json()
+    return [each["name"] for each in status["left_out"]]
+
+
+async def test_what_appears_and_fits_only_another_model_comes_with_that_one(
+    start, write_adapter, for_two, caplog
+):
+    async with start(model_path="one") as client:
+        path = write_adapter("poet")
+        for _ in range(4):
+            await look(client)
+        assert (await names(client), await left_out(client)) == ([], ["poet"])
+        assert len(errors(caplog)) == 1
+        await client.post("/admin/reload", json={"model_path": "two"})
+        assert (await names(client), await left_out(client)) == (["poet"], [])
+        await client.post("/admin/reload", json={"model_path": "one"})
+        assert await left_out(client) == ["poet"]
+        path.unlink()
+        await look(client)
+        assert await left_out(client) == []
+        await client.post("/admin/reload", json={"model_path": "two"})
+        assert await names(client) == []
+
+
+async def test_what_does_not_fit_does_not_take_the_name_of_what_does(
+    start, write_adapter, adapters_dir, ask, models, scripted
+):
+    models.makers["new"] = scripted
+    other = write_adapter("other", "by hand", folder=adapters_dir / "aside")
+    async with start(lora_dirs=str(adapters_dir / "aside")) as client:
+        await client.post("/admin/adapters", json={"name": "poet", "path": str(other)})
+        (adapters_dir / "poet.gguf").write_text("{", encoding="utf-8")
+        await look(client)
+        await look(client)
+        assert await left_out(client) == []
+        await client.post("/admin/reload", json={"model_path": "new"})
+        assert await answer(client, ask, "poet") == "by hand"
+
+
+async def test_what_can_not_be_named_is_not_given_to_a_later_model(start, write_adapter):
+    async with start() as client:
+        write_adapter("two\nlines")
+        await look(client)
+        await look(client)
+        await client.post("/admin/reload", json={})
+        assert (await names(client), await left_out(client)) == ([], [])
+
+
+async def test_two_looks_at_once_do_not_get_in_each_others_way(start, write_adapter):
+    path = write_adapter("poet")
+    async with start() as client:
+        async with client.state.adapters.frozen():  # as while a model is replaced
+            path.unlink()
+            looks = [asyncio.create_task(look(client)) for _ in range(2)]
+            for _ in range(50):
+                await asyncio.to_thread(bool)
+        await asyncio.gather(*looks)
+        assert await names(client) == []
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Makes a folder one that this user may neither list nor enter, also where that is root."""
+
+    def make(folder):
+        folder.mkdir()
+        look_into, look_at = Path.iterdir, Path.stat
+
+        def iterdir(path):
+            _refuse(path == folder or folder in path.parents)
+            return look_into(path)
+
+        def stat(path, **options):
+            _refuse(folder in path.parents)
+            return look_at(path, **options)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        monkeypatch.setattr(Path, "stat", stat)
+        return folder
+
+    return make
+
+
+def _refuse(is_inside):
+    if is_inside:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}/*", "{}/lost+found", "{},{}/**"])
+async def test_a_folder_that_may_not_be_read_is_named_once_and_stops_nothing(
+    start, write_adapter, adapters_dir, unreadable, caplog, pattern
+):
+    write_adapter("poet")
+    folder = unreadable(adapters_dir / "lost+found")
+    patterns = f"{pattern},{{}}/*.gguf".replace("{}", str(adapters_dir))
+    async with start(lora_paths=patterns) as client:
+        assert await names(client) == ["poet"]
+        write_adapter("clerk")
+        await look(client)
+        await look(client)
+        assert await names(client) == ["clerk", "poet"]
+    named = [each for each in caplog.records if f"`{folder}`" in each.getMessage()]
+    assert len(named) == 1
+
+
+def test_a_change_beside_a_link_to_nothing_is_noticed(tmp_path):
+    folder = tmp_path / "poet"
+    folder.mkdir()
+    weights = folder / "adapter_model.safetensors"
+    weights.write_text("one", encoding="utf-8")
+    (folder / ".#adapter_config.json").symlink_to("somebody@somewhere")
+    before = signature(folder)
+    weights.write_text("two, longer", encoding="utf-8")
+    assert len(before) == 2
+    assert signature(folder) != before

@@ -201,6 +201,43 @@ async def test_a_request_that_waits_too_long_for_a_new_model_is_told_so(start, t
         assert content(await client.post(CHAT, json=ask("hello"))) == "from the new model"
 
 
+async def test_no_more_requests_wait_for_a_new_model_than_its_queue_holds(start, two, ask):
+    held = Held(two, "new")
+    async with start() as client:
+        body = {"model_path": "new", "mode": "drain", "max_queue": 2}
+        reloading = asyncio.create_task(client.post(ADMIN, json=body))
+        assert await asyncio.to_thread(held.reached.wait, 10)
+        waiting = [asyncio.create_task(client.post(CHAT, json=ask("hello"))) for _ in range(5)]
+        await wait_for(lambda: sum(each.done() for each in waiting) == 3)
+        refused = [each.result() for each in waiting if each.done()]
+        assert {(each.status_code, each.json()["error"]["code"]) for each in refused} == {
+            (503, "queue_full")
+        }
+        assert all(int(each.headers["retry-after"]) for each in refused)
+        assert (await client.get("/readyz")).status_code == 200
+        held.release()
+        assert (await reloading).status_code == 200
+        answered = [each for each in await asyncio.gather(*waiting) if each not in refused]
+        assert [content(each) for each in answered] == ["from the new model"] * 2
+
+
+async def test_whoever_leaves_makes_room_for_another_who_waits(start, two, ask):
+    held = Held(two, "new")
+    async with start() as client:
+        body = {"model_path": "new", "mode": "drain", "max_queue": 1}
+        reloading = asyncio.create_task(client.post(ADMIN, json=body))
+        assert await asyncio.to_thread(held.reached.wait, 10)
+        first = asyncio.create_task(client.post(CHAT, json=ask("hello")))
+        await wait_for(lambda: client.state.serving.n_waiting == 1)
+        first.cancel()
+        await wait_for(lambda: client.state.serving.n_waiting == 0)
+        second = asyncio.create_task(client.post(CHAT, json=ask("hello")))
+        await wait_for(lambda: client.state.serving.n_waiting == 1)
+        held.release()
+        assert (await reloading).status_code == 200
+        assert content(await second) == "from the new model"
+
+
 async def test_answers_that_take_too_long_to_end_keep_the_old_model(start, two, ask):
     async with start() as client:
         old = two.backends[0]
@@ -344,6 +381,8 @@ async def test_a_reload_can_give_the_model_another_name(start, ask):
         ({"mode": 3}, "mode"),
         ({"name": ""}, "name"),
         ({"name": "x" * 300}, "name"),
+        ({"name": "\n"}, "name"),
+        ({"name": " a"}, "name"),
         ({"drain_timeout_s": -1}, "drain_timeout_s"),
     ],
 )

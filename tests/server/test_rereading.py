@@ -1,5 +1,7 @@
 """Settings that change while the server runs, and the signal that says so."""
 
+import asyncio
+import errno
 import json
 import logging
 import os
@@ -8,11 +10,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import httpx
 import pytest
+import uvicorn
 
-from qwenkit.errors import ModelCorrupt
+from qwenkit.errors import AdapterUnsupported, InvalidSettings, ModelCorrupt
+from qwenkit.server.run import _Server
 from qwenkit.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +114,111 @@ async def test_keys_can_be_exchanged_but_not_taken_away(start, caplog):
         await take_on(client, api_keys="")
         assert (await client.get("/v1/models")).status_code == 401
         assert "restart" in caplog.text
+
+
+async def test_a_lost_admin_key_makes_nobody_an_admin(start, caplog):
+    admin = {"X-Api-Key": "adm"}
+    async with start(admin_api_keys="adm") as client:
+        await take_on(client, admin_api_keys="")
+        assert (await client.get("/admin/status")).status_code == 403
+        assert (await client.get("/admin/status", headers=admin)).status_code == 200
+        assert "ADMIN_API_KEYS" in caplog.text
+
+
+async def test_a_model_and_the_adapters_that_fit_only_it_can_change_together(
+    start, models, write_adapter
+):
+    def need_two(source):
+        if models.specs[-1].model_path != "two":
+            raise AdapterUnsupported(f"`{source}` is for another model")
+
+    models.before_prepare = need_two
+    path = write_adapter("poet")
+    async with start(model_path="one") as client:
+        await take_on(client, model_path="two", lora_paths=str(path))
+        status = (await client.get("/admin/status")).json()
+        assert [each["name"] for each in status["adapters"]] == ["poet"]
+        assert status["left_out"] == []
+
+
+async def test_adapters_change_though_the_model_can_not(start, models, write_adapter):
+    def fail():
+        raise ModelCorrupt("`two` is truncated")
+
+    models.makers["two"] = fail
+    path = write_adapter("poet")
+    async with start(model_path="one") as client:
+        with pytest.raises(ModelCorrupt):
+            await take_on(client, model_path="two", lora_paths=str(path))
+        assert [each.name for each in client.state.serving.adapters] == ["poet"]
+
+
+@pytest.fixture
+def env_file(tmp_path, monkeypatch):
+    """A `.env` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".env"
+
+
+async def test_of_two_readings_at_once_the_later_one_counts(start, models, env_file):
+    reached, may_go_on = threading.Event(), threading.Event()
+
+    def wait(spec):
+        if spec.model_path == "one":
+            reached.set()
+            assert may_go_on.wait(10)
+
+    models.before_load = wait
+    async with start() as client:
+        rereader = client.state.rereader
+        env_file.write_text("MODEL_PATH=one", encoding="utf-8")
+        first = asyncio.create_task(rereader.reread())
+        assert await asyncio.to_thread(reached.wait, 10)
+        env_file.write_text("MODEL_PATH=two", encoding="utf-8")
+        second = asyncio.create_task(rereader.reread())
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await asyncio.gather(first, second)
+        assert client.state.reloader.plan.spec.model_path == "two"
+        assert rereader.settings.model_path == "two"
+
+
+async def test_a_file_that_is_no_text_changes_nothing_and_is_named(start, env_file, caplog):
+    async with start(model_path="one") as client:
+        before = client.state.rereader.settings
+        env_file.write_bytes("SERVED_MODEL_NAME=café".encode("latin-1"))
+        await client.state.rereader.reread()
+        assert client.state.rereader.settings is before
+    assert ".env" in caplog.text
+    with pytest.raises(InvalidSettings):
+        Settings.load()
+
+
+def test_a_file_that_may_not_be_read_is_a_wrong_setting(env_file, monkeypatch):
+    def refuse(file, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    env_file.write_text("N_CTX=512", encoding="utf-8")
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(InvalidSettings):
+        Settings.load()
+
+
+class FailingRereader:
+    serving = None
+
+    async def reread(self):
+        raise RuntimeError("a bug")
+
+
+async def test_a_bug_while_settings_are_taken_on_is_logged(caplog):
+    config = uvicorn.Config(app=None, log_config=None)
+    server = _Server(config, FailingRereader(), drain_timeout_s=0)
+    server._handle_hangup()
+    await asyncio.wait(server._rereading)
+    await asyncio.sleep(0)
+    (logged,) = caplog.records
+    assert str(logged.exc_info[1]) == "a bug"
 
 
 async def test_what_only_a_restart_can_change_is_named(start, caplog):

@@ -110,11 +110,10 @@ def export_onnx(
         MissingExtra: A package that exporting takes is not installed.
     """
     started = time.monotonic()
-    target = target.absolute()  # "." has no name to put anything beside
     plan = _plan(checkpoint, target, options, merges=adapter is not None)
     for module in (*_NEEDED, *_EXPORTERS[options.exporter]):
         import_extra(module, exporter=options.exporter)
-    with atomic_folder(target) as folder:
+    with atomic_folder(target.absolute()) as folder:  # "." has no name to work beside
         source = _prepare(plan, folder / _WORK, adapter, progress)
         _build(plan, source, folder, progress)
         if options.lora:

@@ -173,8 +173,9 @@ class Engine:
             self._check_text(text)
         self._check_queue(1)
         self._n_open += 1
-        waiting = [asyncio.wrap_future(self._loop.embed(text)) for text in texts]
+        waiting: list[asyncio.Future[FloatArray]] = []
         try:
+            waiting += (asyncio.wrap_future(self._loop.embed(text)) for text in texts)
             return [_unit(await vector) for vector in waiting]
         finally:
             self._n_open -= 1

@@ -105,14 +105,7 @@ class EngineLoop:
         Raises:
             EngineStopped: It was stopped before.
         """
-        with self._changed:
-            if self._stopping:
-                raise engine_stopped()
-            if not task.background:
-                # Under the lock: the thread must not find itself idle in between.
-                self._idle.clear()
-                self._abort_if(lambda running: running.background)
-            self._post(lambda: self._add(task))
+        self._accept(lambda: self._add(task), wanted=not task.background)
 
     def cancel(self, task: Task) -> None:
         """Free what a task holds; it gets no further event. Callable from any thread."""
@@ -127,10 +120,7 @@ class EngineLoop:
             EngineStopped: It was stopped before.
         """
         future: Future[T] = Future()
-        with self._changed:
-            if self._stopping:
-                raise engine_stopped()
-            self._post(lambda: _settle(future, act))
+        self._accept(lambda: _settle(future, act), wanted=False)
         return future
 
     def embed(self, tokens: IntArray) -> Future[FloatArray]:
@@ -140,12 +130,7 @@ class EngineLoop:
             EngineStopped: It was stopped before.
         """
         future: Future[FloatArray] = Future()
-        with self._changed:
-            if self._stopping:
-                raise engine_stopped()
-            self._idle.clear()
-            self._abort_if(lambda running: running.background)
-            self._post(lambda: self._add_text(tokens, future))
+        self._accept(lambda: self._add_text(tokens, future), wanted=True)
         return future
 
     def load_adapter(self, version: str, path: Path) -> Future[AdapterVersion]:
@@ -209,6 +194,17 @@ class EngineLoop:
         """End the running decode if none of its tasks is wanted any more."""
         if self._in_flight and all(map(unwanted, self._in_flight)):
             self._backend.abort()
+
+    def _accept(self, message: Message, *, wanted: bool) -> None:
+        """Post work unless it is too late; work in the background ends for what is waited for."""
+        with self._changed:
+            if self._stopping:
+                raise engine_stopped()
+            if wanted:
+                # Under the lock: the thread must not find itself idle in between.
+                self._idle.clear()
+                self._abort_if(lambda running: running.background)
+            self._post(message)
 
     def _post(self, message: Message) -> None:
         with self._changed:

@@ -283,13 +283,14 @@ class Speculator:
         plain_s = self._costs.seconds(n_plain)
         if not guesses or not plain_s:
             return 0
+        luck = {sequence: track.luck_of(sequence).rate for sequence in guesses}
         best, best_rate = 0, _MIN_GAIN * n_plain / plain_s
         for n_draft in range(1, MAX_DRAFT + 1):
             lengths = {s: min(n_draft, len(guess)) for s, guess in guesses.items()}
             n_rows = sum(lengths.values())
             if n_rows > n_most or n_plain + n_rows > 2 * self._costs.n_tried:
                 break
-            right = sum(_expected(track.luck_of(s).rate, n) for s, n in lengths.items())
+            right = sum(_expected(luck[s], n) for s, n in lengths.items())
             seconds = self._costs.seconds(n_plain + n_rows) + n_draft * track.drafter.token_s
             if (n_plain + right) / seconds > best_rate:
                 best, best_rate = n_draft, (n_plain + right) / seconds

@@ -15,6 +15,8 @@ from qwenkit.backends.llamacpp.context import LlamaOptions
 from qwenkit.models.demo import DEMO_DIR
 from qwenkit.models.resolve import resolve
 
+from .conftest import embed
+
 pytestmark = pytest.mark.parity
 
 ORIGINAL_CTX = 256
@@ -88,13 +90,7 @@ def test_an_embedding_is_the_mean_of_the_last_hidden_states(plain: LlamaBackend)
     text = "A sentence that is long enough to be computed in more than one chunk. " * 8
     tokens = plain.tokenizer.encode(text)
     assert len(tokens) > 128
-    steps = plain.embed(np.array(tokens, np.int32))
-    vector = None
-    while vector is None:
-        try:
-            next(steps)
-        except StopIteration as done:
-            vector = done.value
+    vector = embed(plain, tokens)
     expected = reference(tokens).hidden_states[-1][0].mean(0).numpy()
     np.testing.assert_allclose(vector, expected, atol=1e-2 * np.abs(expected).max())
     cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)

@@ -49,13 +49,15 @@ class OnnxAdapter(LoadedAdapter):
         return self._copies[scale]
 
 
-def load_adapter(path: Path, base: BaseShapes) -> OnnxAdapter:
-    """Read an `.onnx_adapter` and check it against the graph's slots.
+def load_adapter(path: Path, base: BaseShapes | None) -> OnnxAdapter:
+    """Read an `.onnx_adapter` and check it against the graph's slots; None where it has none.
 
     Raises:
         ModelCorrupt: It is damaged, or doesn't fit the model.
         AdapterUnsupported: Another version of the format.
     """
+    if base is None:
+        raise ModelCorrupt(f"`{path}` is for another model: this one has no LoRA slots")
     # Copies: in the file they lie where they come, at any address.
     matrices = {parameter.name: np.array(parameter.data) for parameter in read_parameters(path)}
     places = {slot.a: m for m, slot in base.slots.items()} | {

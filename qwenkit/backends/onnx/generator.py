@@ -145,8 +145,6 @@ class GeneratorBackend:
 
     def load_adapter(self, path: Path) -> OnnxAdapter:
         """Load an `.onnx_adapter`; see `Backend.load_adapter`."""
-        if self._base is None:
-            raise ModelCorrupt(f"`{path}` is for another model: this one has no LoRA slots")
         adapter = load_adapter(path, self._base)
         try:
             self._adapters.add(adapter, path)

@@ -35,7 +35,7 @@ from qwenkit.backends.onnx.runs import Run, cut_runs, places_of
 from qwenkit.backends.onnx.runtime import onnxruntime
 from qwenkit.backends.onnx.stop import Stop
 from qwenkit.backends.onnx.vocabulary import LoadedVocabulary
-from qwenkit.errors import ModelCorrupt, ModelUnsupported, OutOfMemory
+from qwenkit.errors import ModelUnsupported, OutOfMemory
 
 _EMBEDDING_CHUNK = 64
 
@@ -145,8 +145,6 @@ class SessionBackend:
 
     def load_adapter(self, path: Path) -> OnnxAdapter:
         """Load an `.onnx_adapter`; see `Backend.load_adapter`."""
-        if self._base is None:
-            raise ModelCorrupt(f"`{path}` is for another model: this one has no LoRA slots")
         return load_adapter(path, self._base)
 
     def unload_adapter(self, adapter: LoadedAdapter) -> None:

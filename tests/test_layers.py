@@ -25,6 +25,7 @@ LAYERS = (
     ("adapters",),
     ("models",),
     ("settings",),
+    ("extras",),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(reversed(LAYERS)) for name in names}

@@ -14,14 +14,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qwenkit.adapters.base import BaseShapes, IoType, LoraSlot, gguf_name
 from qwenkit.adapters.lora import Float32, Lora, LoraPair, make_lora
-from qwenkit.errors import AdapterUnsupported, MissingExtra, ModelCorrupt, ModelNotFound
+from qwenkit.errors import AdapterUnsupported, ModelCorrupt, ModelNotFound
+from qwenkit.extras import import_extra
 from qwenkit.models.atomic import atomic_file
 
 IDENTIFIER = b"TORT"
@@ -78,7 +78,7 @@ def write_onnx_adapter(lora: Lora, target: Path, base: BaseShapes) -> None:
             number format.
         MissingExtra: onnxruntime is not installed.
     """
-    onnxruntime = _onnxruntime()
+    onnxruntime = import_extra("onnxruntime", extra="onnx")
     arrays = {}
     for pair in lora.pairs:
         slot = base.slots.get(pair.module)
@@ -247,11 +247,3 @@ def _as_input(
             f"`{lora.source}`: `{pair.module}` holds numbers too large for {dtype}"
         )
     return value
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("onnxruntime", extra="onnx") from exc
-    return onnxruntime

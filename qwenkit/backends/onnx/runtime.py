@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwenkit.errors import InvalidSettings, MissingExtra
+from qwenkit.errors import InvalidSettings
+from qwenkit.extras import import_extra
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -16,11 +17,7 @@ def onnxruntime() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("onnxruntime", extra="onnx") from exc
-    return onnxruntime
+    return import_extra("onnxruntime", extra="onnx")
 
 
 def onnxruntime_genai() -> Any:
@@ -29,11 +26,7 @@ def onnxruntime_genai() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
-        import onnxruntime_genai
-    except ModuleNotFoundError as exc:
-        raise MissingExtra("onnxruntime_genai", extra="onnx") from exc
-    return onnxruntime_genai
+    return import_extra("onnxruntime_genai", extra="onnx")
 
 
 def providers(device: str) -> list[str]:

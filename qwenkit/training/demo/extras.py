@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from qwenkit.errors import MissingExtra
+from qwenkit.extras import import_extra
 
 
 def import_torch() -> Any:
@@ -14,7 +13,7 @@ def import_torch() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    return _imported("torch")
+    return import_extra("torch", extra="train")
 
 
 def import_transformers() -> Any:
@@ -23,7 +22,7 @@ def import_transformers() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    return _imported("transformers")
+    return import_extra("transformers", extra="train")
 
 
 def import_tokenizers() -> Any:
@@ -32,13 +31,4 @@ def import_tokenizers() -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    return _imported("tokenizers")
-
-
-def _imported(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ModuleNotFoundError as exc:
-        if exc.name != package:
-            raise
-        raise MissingExtra(package, extra="train") from exc
+    return import_extra("tokenizers", extra="train")

@@ -16,7 +16,7 @@ from qwenkit.models.progress import ProgressFactory, silent
 from qwenkit.models.resolve import EXPORTED
 
 # Part of the key of exported folders: a new number exports everything again.
-EXPORTER_VERSION = "1"
+EXPORTER_VERSION = "2"
 
 
 def exported_model(

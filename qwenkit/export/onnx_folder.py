@@ -1,7 +1,7 @@
 """Exports a checkpoint to an ONNX Runtime GenAI folder: whole or not at all.
 
-`export_onnx` is the way through: plan, build, slots, the files beside the graph, check. What can be
-refused is refused before a weight is read.
+`export_onnx` is the way through: plan, build, inputs, the files beside the graph, check. What can
+be refused is refused before a weight is read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from qwenkit.export import builder, optimum
 from qwenkit.export.check import ExportCheck, check_export, require_close
 from qwenkit.export.extras import import_extra
 from qwenkit.export.facts import ExportFacts, write_facts
+from qwenkit.export.head import add_first_logit
 from qwenkit.export.job import GRAPH_NAME, Job
 from qwenkit.export.options import ExportOptions, check_options
 from qwenkit.export.rope import Context, plan_context, stretched_config
@@ -116,8 +117,7 @@ def export_onnx(
     with atomic_folder(target.absolute()) as folder:  # "." has no name to work beside
         source = _prepare(plan, folder / _WORK, adapter, progress)
         _build(plan, source, folder, progress)
-        if options.lora:
-            _add_slots(folder, plan)
+        _add_inputs(folder, plan)
         _copy_text_files(source, folder)
         facts = ExportFacts(
             options=options,
@@ -210,12 +210,13 @@ def _build(plan: _Plan, source: Path, folder: Path, progress: ProgressFactory) -
     (optimum if plan.options.exporter == "optimum" else builder).build(job)
 
 
-def _add_slots(folder: Path, plan: _Plan) -> None:
+def _add_inputs(folder: Path, plan: _Plan) -> None:
     onnx = import_extra("onnx")
     model = onnx.load(folder / GRAPH_NAME, load_external_data=False)
     half = plan.options.io_dtype == "float16"
     elem_type = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
     add_slots(model, plan.slots, elem_type=elem_type)
+    add_first_logit(model)
     onnx.save(model, folder / GRAPH_NAME)
 
 

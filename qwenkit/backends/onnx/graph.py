@@ -15,6 +15,7 @@ from qwenkit.backends.onnx.runtime import onnxruntime, providers
 from qwenkit.errors import ModelCorrupt, ModelUnsupported
 
 HIDDEN_STATES = "hidden_states"
+FIRST_LOGIT = "first_logit"
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _INTEGERS = "tensor(int64)"
 
@@ -41,6 +42,7 @@ class Graph:
         self.past = _cache_names(layout, layout.inputs, "past", "past_key_values")
         self.present = _cache_names(layout, layout.outputs, "present", "present")
         self.optional = {node.name for node in session.get_overridable_initializers()}
+        self.head_skips = FIRST_LOGIT in self.optional
         needed = {self._tokens, self._mask, *self.past} | ({self._positions} - {None})
         _require(layout, inputs.keys() == needed, f"its inputs are {sorted(inputs)}")
         _require(layout, {self.logits, *self.present} <= outputs.keys(), "it lacks outputs")
@@ -58,9 +60,12 @@ class Graph:
         self.hidden_dtype = _DTYPES.get(hidden, np.float32)
 
     def bind_inputs(
-        self, binding: Any, tokens: npt.NDArray[Any], lengths: npt.NDArray[Any]
+        self, binding: Any, tokens: npt.NDArray[Any], lengths: npt.NDArray[Any], *, n_quiet: int
     ) -> None:
-        """Bind tokens [rows, n] that come behind `lengths` [rows] others."""
+        """Bind tokens [rows, n] that come behind `lengths` [rows] others.
+
+        Where the head can skip, it leaves out the first `n_quiet` of the tokens, though never all.
+        """
         after = lengths[:, None] + tokens.shape[1]
         mask = np.arange(after.max()) < after
         binding.bind_cpu_input(self._tokens, np.ascontiguousarray(tokens, np.int64))
@@ -68,6 +73,11 @@ class Graph:
         if self._positions is not None:
             positions = lengths[:, None] + np.arange(tokens.shape[1])
             binding.bind_cpu_input(self._positions, np.ascontiguousarray(positions, np.int64))
+        if self.head_skips:
+            first = np.array([min(n_quiet, tokens.shape[1] - 1)], np.int64)
+            # `bind_cpu_input` knows no inputs that have defaults.
+            value = onnxruntime().OrtValue.ortvalue_from_numpy(first)
+            binding.bind_ortvalue_input(FIRST_LOGIT, value)
 
 
 def _cache_names(layout: Layout, names: dict[str, str], when: str, usual: str) -> list[str]:

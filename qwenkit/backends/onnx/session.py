@@ -108,7 +108,7 @@ class SessionBackend:
         outputs = Outputs(int(np.count_nonzero(rows.wants_logits)), self.tokenizer.n_vocab)
         singles: list[int] = []
         with self._stop.listening():
-            for run in cut_runs(rows):
+            for run in cut_runs(rows, head_skips=self._graph.head_skips):
                 if run.n == 1:
                     singles.append(run.first)
                 else:
@@ -166,7 +166,7 @@ class SessionBackend:
             states = np.empty((chunk.shape[1], len(total)), self._graph.hidden_dtype)
             bind_output(binding, HIDDEN_STATES, states[None])
             with self._stop.listening():
-                self._run(binding, chunk, [start])
+                self._run(binding, chunk, [start], n_quiet=chunk.shape[1])
             total += states.sum(axis=0, dtype=np.float32)
         return total / np.float32(len(tokens))
 
@@ -180,14 +180,14 @@ class SessionBackend:
         slot = int(rows.slots[run.first])
         here = slice(run.first, run.last)
         span = Span(self._packing.row_of(slot), 1)
-        binding = self._bindings.get(span, rows.adapter, logits=run.logits)
-        block = np.empty((run.n if run.logits else 0, self._logits.shape[1]), self._logits.dtype)
-        if run.logits:
+        binding = self._bindings.get(span, rows.adapter, logits=run.n_logits > 0)
+        block = np.empty((run.n_logits, self._logits.shape[1]), self._logits.dtype)
+        if run.n_logits:
             bind_output(binding, self._graph.logits, block[None])
         tokens = rows.tokens[None, here]
-        self._run(binding, tokens, [self._lengths[slot]])
+        self._run(binding, tokens, [self._lengths[slot]], n_quiet=run.n_quiet)
         self._lengths[slot] += run.n
-        outputs.add(block, places[here] if run.logits else [])
+        outputs.add(block, places[here][run.n_quiet :])
 
     def _run_singles(
         self, rows: Rows, singles: Sequence[int], places: Sequence[int], outputs: Outputs
@@ -230,9 +230,11 @@ class SessionBackend:
         binding: Any,
         tokens: npt.NDArray[Any],
         lengths: Sequence[int],
+        *,
+        n_quiet: int = 0,
     ) -> None:
-        """Compute `tokens` [rows, n] behind what the rows hold."""
-        self._graph.bind_inputs(binding, tokens, np.array(lengths))
+        """Compute `tokens` [rows, n] behind what rows hold; no logits of the first `n_quiet`."""
+        self._graph.bind_inputs(binding, tokens, np.array(lengths), n_quiet=n_quiet)
         options = self._stop.options()
         try:
             self._session.run_with_iobinding(binding, options)

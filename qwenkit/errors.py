@@ -7,7 +7,9 @@
     │   │   ├── InvalidGrammar         a JSON schema or grammar that doesn't compile
     │   │   ├── InvalidMessages        a conversation the template can't render
     │   │   ├── UnknownModel           no model of that name
-    │   │   └── UnknownAdapter         no adapter of that name
+    │   │   ├── UnknownAdapter         no adapter of that name
+    │   │   └── UnknownMcpServer       no MCP server of that name
+    │   ├── InvalidData                rows to learn from that can't be used
     │   └── InvalidSettings            a setting, or two that contradict each other
     ├── MissingExtra              3    an optional package is not installed
     ├── ModelError                4    a model on disk or on the Hub
@@ -97,6 +99,14 @@ class UnknownModel(InvalidRequest):
 
 class UnknownAdapter(InvalidRequest):
     """No adapter of that name."""
+
+
+class UnknownMcpServer(InvalidRequest):
+    """No MCP server of that name."""
+
+
+class InvalidData(UsageError):
+    """Rows to learn from that can't be used."""
 
 
 class InvalidSettings(UsageError):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from qwenkit.adapters.base import gguf_name, module_of
 from qwenkit.adapters.lora import Float32, Lora, LoraPair, make_lora
+from qwenkit.adapters.template_stamp import GGUF_KEY, checked_hash
 from qwenkit.errors import AdapterUnsupported, ModelCorrupt, ModelError
 from qwenkit.models import qwen3
 from qwenkit.models.gguf_file import Metadata, PlannedTensor, write_gguf
@@ -60,7 +61,8 @@ def read_gguf_adapter(path: Path) -> Lora:
         module, part = _place(path, tensor.name)
         parts.setdefault(module, {})[part] = tensor
     pairs = [_pair(header, module, found, alpha) for module, found in parts.items()]
-    return make_lora(path, pairs, alpha)
+    template_hash = checked_hash(path, header.metadata.get(GGUF_KEY))
+    return make_lora(path, pairs, alpha, template_hash)
 
 
 def write_gguf_adapter(lora: Lora, target: Path) -> None:
@@ -77,6 +79,8 @@ def write_gguf_adapter(lora: Lora, target: Path) -> None:
     metadata.string("general.name", lora.source.resolve().stem)
     metadata.uint("general.file_type", int(LlamaFileType.ALL_F32))
     metadata.float(ALPHA, alpha)
+    if lora.template_hash is not None:
+        metadata.string(GGUF_KEY, lora.template_hash)
     tensors = []
     for pair in lora.pairs:
         name = _name(lora, pair)

@@ -73,11 +73,13 @@ class Lora:
         source: Where it was read from.
         pairs: What it changes, by module.
         alpha: As it was configured; 0 where the file doesn't tell.
+        template_hash: Of the chat template that it was trained with; None where that is not known.
     """
 
     source: Path
     pairs: tuple[LoraPair, ...] = field(repr=False)
     alpha: float
+    template_hash: str | None = None
 
     @property
     def rank(self) -> int:
@@ -111,7 +113,9 @@ class Lora:
         return digest.hexdigest()[:N_HEX]
 
 
-def make_lora(source: Path, pairs: list[LoraPair], alpha: float) -> Lora:
+def make_lora(
+    source: Path, pairs: list[LoraPair], alpha: float, template_hash: str | None = None
+) -> Lora:
     """Put pairs together, once each is known to be sound.
 
     Raises:
@@ -126,7 +130,8 @@ def make_lora(source: Path, pairs: list[LoraPair], alpha: float) -> Lora:
         raise AdapterUnsupported(
             f"`{source}` changes nothing: it was configured with an alpha of 0"
         )
-    return Lora(source, tuple(sorted(pairs, key=lambda pair: pair.module)), alpha)
+    ordered = tuple(sorted(pairs, key=lambda pair: pair.module))
+    return Lora(source, ordered, alpha, template_hash)
 
 
 def _check(source: Path, pair: LoraPair) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from qwenkit.adapters.base import BaseShapes, IoType, LoraSlot, gguf_name
 from qwenkit.adapters.lora import Float32, Lora, LoraPair, make_lora
+from qwenkit.adapters.template_stamp import hash_of_versions, onnx_versions
 from qwenkit.errors import AdapterUnsupported, ModelCorrupt, ModelNotFound
 from qwenkit.extras import import_extra
 from qwenkit.models.atomic import atomic_file
@@ -62,12 +63,14 @@ def read_onnx_adapter(path: Path, base: BaseShapes | None = None) -> Lora:
         name: place for module, slot in slots.items() for name, place in _halves(module, slot)
     }
     found: dict[str, dict[str, Parameter]] = {}
-    for parameter in read_parameters(path):
+    parameters, template_hash = _read(path)
+    for parameter in parameters:
         place = places.get(parameter.name) or _by_name(parameter.name)
         if place is None:
             raise AdapterUnsupported(f"`{path}`: `{parameter.name}` is no LoRA slot of the model")
         found.setdefault(place[0], {})[place[1]] = parameter
-    return make_lora(path, [_pair(path, module, halves) for module, halves in found.items()], 0.0)
+    pairs = [_pair(path, module, halves) for module, halves in found.items()]
+    return make_lora(path, pairs, 0.0, template_hash)
 
 
 def write_onnx_adapter(lora: Lora, target: Path, base: BaseShapes) -> None:
@@ -90,6 +93,10 @@ def write_onnx_adapter(lora: Lora, target: Path, base: BaseShapes) -> None:
     values = {n: onnxruntime.OrtValue.ortvalue_from_numpy(array) for n, array in arrays.items()}
     file = onnxruntime.AdapterFormat()
     file.set_parameters(values)
+    if lora.template_hash is not None:
+        adapter_version, model_version = onnx_versions(lora.template_hash)
+        file.set_adapter_version(adapter_version)
+        file.set_model_version(model_version)
     with atomic_file(target) as partial:
         file.export_adapter(str(partial.resolve()))
 
@@ -108,6 +115,11 @@ def read_parameters(path: Path) -> list[Parameter]:
         ModelCorrupt: It is truncated or contradicts itself.
         AdapterUnsupported: Another version of the format, or a value that is no float.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Parameter], str | None]:
+    """The inputs' values, and the template's hash where the file carries one."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as exc:
@@ -115,12 +127,15 @@ def read_parameters(path: Path) -> list[Parameter]:
     if data[4:8] != IDENTIFIER:
         raise ModelCorrupt(f"`{path}` is not an .onnx_adapter: it lacks the mark {IDENTIFIER!r}")
     try:
-        parameters = list(_parameters(path, _Buffer(data)))
+        buffer = _Buffer(data)
+        parameters = list(_parameters(path, buffer))
+        root = buffer.follow(0)
+        template_hash = hash_of_versions(buffer.scalar(root, 1), buffer.scalar(root, 2))
     except (struct.error, IndexError, UnicodeDecodeError) as exc:
         raise ModelCorrupt(f"`{path}` is truncated or damaged: {exc}") from exc
     if len({parameter.name for parameter in parameters}) < len(parameters):
         raise ModelCorrupt(f"`{path}` has an input twice")
-    return parameters
+    return parameters, template_hash
 
 
 class _Buffer:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from qwenkit.adapters.lora import Float32, Lora, LoraPair, make_lora
+from qwenkit.adapters.template_stamp import read_stamp
 from qwenkit.errors import AdapterUnsupported, ModelCorrupt, ModelNotFound
 from qwenkit.models.checkpoint import (
     FLOAT_DTYPES,
@@ -130,7 +131,7 @@ def read_peft(folder: Path) -> Lora:
         module, part = _place(folder, tensor.name)
         parts.setdefault(module, {})[part] = tensor
     pairs = [_pair(config, module, found) for module, found in parts.items()]
-    return make_lora(folder, pairs, config.alpha)
+    return make_lora(folder, pairs, config.alpha, read_stamp(folder))
 
 
 def parse_config(path: Path, config: dict[str, Any]) -> PeftConfig:

@@ -40,6 +40,7 @@ class PreparedAdapter:
         targets: Kinds of matrices it changes (`q_proj`).
         n_params: Numbers in it.
         size_bytes: Size of the file to load.
+        template_hash: Of the chat template that it was trained with; None where that is not known.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class PreparedAdapter:
     targets: tuple[str, ...]
     n_params: int
     size_bytes: int
+    template_hash: str | None = None
 
 
 def prepare_adapter(
@@ -89,6 +91,7 @@ def prepare_adapter(
         targets=lora.targets,
         n_params=lora.n_params,
         size_bytes=path.stat().st_size,
+        template_hash=lora.template_hash,
     )
 
 
@@ -122,7 +125,7 @@ def _loads_as_it_is(lora: Lora, kind: AdapterFormat, base: BaseShapes) -> bool:
 def _converted(
     lora: Lora, version: str, kind: AdapterFormat, base: BaseShapes, folder: Path
 ) -> Path:
-    target = folder / f"{version}-{_key(kind, base)}{SUFFIXES[kind]}"
+    target = folder / f"{version}-{_key(kind, base, lora.template_hash)}{SUFFIXES[kind]}"
     if not target.exists():
         with exclusive(folder):
             # Another process may have made it while this one waited.
@@ -131,9 +134,11 @@ def _converted(
     return target
 
 
-def _key(kind: AdapterFormat, base: BaseShapes) -> str:
-    """What a converted file depends on beside the adapter's content."""
+def _key(kind: AdapterFormat, base: BaseShapes, template_hash: str | None) -> str:
+    """What a converted file depends on beside the numbers in the adapter."""
     parts = [CONVERTER_VERSION]
+    if template_hash is not None:
+        parts.append(template_hash)
     if kind == "onnx":
         parts += [base.io_dtype, *(f"{s.a}={s.b}" for _, s in sorted(base.slots.items()))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -126,6 +126,7 @@ def load(
         return
     console.line(f"{made['name']} {made['version']}")
     console.note(f"rank {made['rank']}, {console.size(made['size_bytes'])}")
+    _note_template(made)
 
 
 @app.command()
@@ -164,6 +165,8 @@ def list_(*, url: Url = None, api_key: ApiKey = None, json: Json = False) -> Non
         for each in adapters
     ]
     console.table("", ["Adapter", "Version", "Rank", "Size", "From"], rows)
+    for each in adapters:
+        _note_template(each)
 
 
 def _refuse_existing(target: Path, force: bool) -> None:
@@ -184,6 +187,14 @@ def _base(model: str | None) -> BaseShapes | None:
     from qwenkit.adapters.base import base_of
 
     return None if model is None else base_of(_model_path(model))
+
+
+def _note_template(adapter: dict[str, Any]) -> None:
+    if adapter.get("template_fits") is False:
+        console.note(
+            f"{adapter['name']} was trained with the chat template {adapter['template_hash']}, "
+            "which is not the served model's: it may answer worse than it could"
+        )
 
 
 def _note_check(found: Difference | None) -> None:

@@ -52,6 +52,7 @@ class Adapter:
         size_bytes: Size of the file that the runtime loaded.
         loaded_at: When, in seconds since 1970.
         loaded: Keeps it in memory.
+        template_hash: Of the chat template that it was trained with; None where that is not known.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Adapter:
     size_bytes: int
     loaded_at: float
     loaded: AdapterVersion = field(repr=False, compare=False)
+    template_hash: str | None = None
 
     def at(self, scale: float = 1.0) -> ActiveAdapter:
         """The adapter as a request uses it."""
@@ -103,7 +105,8 @@ class AdapterRegistry:
         prepared = await asyncio.to_thread(self._prepare, source)
         current = self._by_name.get(name)
         if current is not None and current.version == prepared.version:
-            return self._put(replace(current, source=source))
+            template_hash = prepared.template_hash
+            return self._put(replace(current, source=source, template_hash=template_hash))
         loaded = self._versions.get(prepared.version) or await self._load(prepared)
         return self._put(_adapter(name, prepared, loaded))
 
@@ -164,4 +167,5 @@ def _adapter(name: str, prepared: PreparedAdapter, loaded: AdapterVersion) -> Ad
         size_bytes=prepared.size_bytes,
         loaded_at=time.time(),
         loaded=loaded,
+        template_hash=prepared.template_hash,
     )

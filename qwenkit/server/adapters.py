@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwenkit.adapters.template_stamp import same_template
 from qwenkit.chat.completion import ChatModel
 from qwenkit.engine.adapters import Adapter
 from qwenkit.errors import InvalidRequest, QwenkitError, UnknownAdapter
@@ -49,6 +50,7 @@ class Adapters:
         self._serving = serving
         self._wanted: dict[str, Path] = {}
         self._left_out: dict[str, LeftOut] = {}
+        self._warned_of: set[tuple[str, str]] = set()
         self._lock = asyncio.Lock()
 
     def all(self) -> tuple[Adapter, ...]:
@@ -171,7 +173,22 @@ class Adapters:
         self._wanted[name] = source
         self._left_out.pop(name, None)
         self._serving.adapter_ids.setdefault(name, len(self._serving.adapter_ids))
+        self._warn_of_template(adapter, model)
         return adapter
+
+    def _warn_of_template(self, adapter: Adapter, model: ChatModel) -> None:
+        occasion = adapter.version, model.template.hash
+        if fits_template(adapter, model) is not False or occasion in self._warned_of:
+            return
+        self._warned_of.add(occasion)
+        logger.warning(
+            "adapter %s was trained with the chat template %s and %s renders with %s: "
+            "it may answer worse than it could",
+            adapter.name,
+            adapter.template_hash,
+            model.name,
+            model.template.hash,
+        )
 
     def _check_free(
         self, name: str, source: Path, model: ChatModel, plan: LoadPlan, *, replace: bool
@@ -188,6 +205,13 @@ class Adapters:
                 param="name",
                 hint="unload that one, replace it, or choose another name",
             )
+
+
+def fits_template(adapter: Adapter, model: ChatModel) -> bool | None:
+    """Whether an adapter was trained with the template of a model; None where it doesn't tell."""
+    if adapter.template_hash is None:
+        return None
+    return same_template(adapter.template_hash, model.template.hash)
 
 
 def can_be_name(name: str) -> bool:

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 
 from qwenkit.engine.adapters import Adapter
 from qwenkit.errors import InvalidRequest
-from qwenkit.server.adapters import MAX_NAME, Adapters
+from qwenkit.server.adapters import MAX_NAME, Adapters, fits_template
 from qwenkit.server.auth import require_admin
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.serving import Server, Serving, ServingNow
@@ -138,6 +138,7 @@ async def lora_adapters(serving: ServingNow) -> list[dict[str, Any]]:
 
 def adapter_json(adapter: Adapter, server: Serving) -> dict[str, Any]:
     """An adapter as the admin routes show it."""
+    served = server.served
     return {
         "id": server.adapter_ids[adapter.name],
         "name": adapter.name,
@@ -149,4 +150,6 @@ def adapter_json(adapter: Adapter, server: Serving) -> dict[str, Any]:
         "n_params": adapter.n_params,
         "size_bytes": adapter.size_bytes,
         "loaded_at": adapter.loaded_at,
+        "template_hash": adapter.template_hash,
+        "template_fits": None if served is None else fits_template(adapter, served.model),
     }

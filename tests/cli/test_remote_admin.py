@@ -16,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from safetensors.numpy import save_file
 
+from qwenkit.adapters.template_stamp import write_stamp
+from qwenkit.chat.template import ChatTemplate
 from qwenkit.cli import remote_admin
 from qwenkit.cli.app import run
 from qwenkit.models.demo import DEMO_DIR, DEMO_NAME
@@ -94,6 +96,20 @@ def test_an_adapter_is_loaded_listed_and_unloaded(
     assert run(["lora", "unload", "my/poet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "my/poet"
     assert names(url) == [DEMO_NAME]
+
+
+def test_an_adapter_of_another_template_is_noted_where_it_is_loaded_and_listed(
+    url: str, adapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_stamp(adapters / "poet", template_hash="0123456789ab")
+    assert run(["lora", "load", "poet", str(adapters / "poet")]) == 0
+    assert "0123456789ab" in capsys.readouterr().err
+    assert run(["lora", "list"]) == 0
+    assert "0123456789ab" in capsys.readouterr().err
+    served = ChatTemplate(None, control_tokens=()).hash
+    write_stamp(adapters / "poet", template_hash=served)
+    assert run(["lora", "load", "poet", str(adapters / "poet")]) == 0
+    assert served not in capsys.readouterr().err
 
 
 def test_a_refusal_is_one_sentence_and_the_servers_own_hint(

@@ -25,6 +25,7 @@ PROMPT = "a" * 50 + "?"
 
 def prepare(source: Path) -> PreparedAdapter:
     content = source.read_text(encoding="utf-8")
+    stamp = source.with_suffix(".stamp")
     return PreparedAdapter(
         path=source,
         source=source,
@@ -34,6 +35,7 @@ def prepare(source: Path) -> PreparedAdapter:
         targets=("q_proj",),
         n_params=100,
         size_bytes=len(content),
+        template_hash=stamp.read_text(encoding="utf-8") if stamp.exists() else None,
     )
 
 
@@ -240,3 +242,15 @@ async def test_an_answer_left_in_the_middle_of_a_guess_lets_its_adapter_go(
     await settled(engine)
     await settled(engine)
     assert not backend.adapters
+
+
+async def test_the_same_numbers_with_another_templates_hash_keep_their_version(
+    engine, write
+) -> None:
+    source = write("poet", "rhyme")
+    plain = await engine.adapters.load("poet", source)
+    assert plain.template_hash is None
+    source.with_suffix(".stamp").write_text("d059f6771ac6", encoding="utf-8")
+    stamped = await engine.adapters.load("poet", source)
+    assert (stamped.version, stamped.template_hash) == (plain.version, "d059f6771ac6")
+    assert engine.adapters.named("poet").template_hash == "d059f6771ac6"

@@ -87,6 +87,7 @@ def prepare_scripted(source: Path) -> PreparedAdapter:
         targets=("q_proj",),
         n_params=100,
         size_bytes=len(content),
+        template_hash=json.loads(content).get("template_hash"),
     )
 
 
@@ -153,7 +154,7 @@ def make_app(backend: ScriptedBackend, tmp_path: Path) -> Callable[..., FastAPI]
         **settings: Any,
     ) -> FastAPI:
         models = models or Models(backend, max_queue, before_load=lambda spec: before_load())
-        given = {"qwenkit_home": tmp_path / "home", **settings}
+        given = {"qwenkit_home": tmp_path / "home", "log_dir": tmp_path / "logs", **settings}
         return create_app(Settings(_env_file=None, **given), load=models.load, fits=fits)
 
     return make

@@ -1,6 +1,7 @@
 """Adapters of a running server: by our routes, vLLM's and llama-server's, and in requests."""
 
 import asyncio
+import json
 import threading
 
 import pytest
@@ -412,3 +413,42 @@ async def test_what_is_loaded_while_a_new_model_gets_its_adapters_is_not_lost(
     assert [reply.status_code for reply in await asyncio.gather(reloading, loading)] == [200, 200]
     listed = (await client.get(ADAPTERS)).json()["adapters"]
     assert [each["name"] for each in listed] == ["a", "b"]
+
+
+@pytest.fixture
+def load_trained_with(client, adapters_dir):
+    """Loads an adapter that was trained with a template of this hash."""
+
+    async def load(name, template_hash):
+        path = adapters_dir / f"{name}.gguf"
+        answers = {"": "<think>\n\n</think>\n\nadapted", "template_hash": template_hash}
+        path.write_text(json.dumps(answers), encoding="utf-8")
+        return (await client.post(ADAPTERS, json={"name": name, "path": str(path)})).json()
+
+    return load
+
+
+async def test_an_adapter_of_another_template_is_warned_of_once(client, load_trained_with, caplog):
+    for _ in range(2):
+        made = await load_trained_with("poet", "0123456789ab")
+        assert (made["template_hash"], made["template_fits"]) == ("0123456789ab", False)
+    (listed,) = (await client.get(ADAPTERS)).json()["adapters"]
+    assert listed["template_fits"] is False
+    warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "0123456789ab" in warnings[0].getMessage()
+
+
+async def test_an_adapter_of_the_served_template_is_not_warned_of(
+    client, load_trained_with, caplog
+):
+    template_hash = client.state.serving.model.template.hash
+    for given in (template_hash, template_hash[:7]):
+        assert (await load_trained_with("poet", given))["template_fits"] is True
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
+
+
+async def test_an_adapter_without_a_template_hash_is_not_warned_of(load, caplog):
+    made = (await load("poet")).json()
+    assert (made["template_hash"], made["template_fits"]) == (None, None)
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]

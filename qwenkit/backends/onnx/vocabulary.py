@@ -6,20 +6,16 @@ here too.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import llama_cpp.llama_cpp as native
 
-from qwenkit.backends.llamacpp import capi
 from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
+from qwenkit.backends.llamacpp.vocabulary import load_vocabulary, write_vocabulary
 from qwenkit.backends.onnx.layout import Layout
-from qwenkit.errors import ModelCorrupt
-from qwenkit.models import qwen3
 from qwenkit.models.atomic import exclusive
 from qwenkit.models.fingerprint import fingerprint
-from qwenkit.models.gguf_file import Metadata, write_gguf
-from qwenkit.models.vocabulary import Vocabulary, add_metadata, read_vocabulary
+from qwenkit.models.vocabulary import Vocabulary, read_vocabulary
 
 VOCABULARIES = "vocabularies"
 # Part of the key of written vocabularies: a new number writes every one again.
@@ -45,7 +41,10 @@ class LoadedVocabulary:
             layout.folder, n_vocab=layout.n_vocab, default_ids=layout.special_ids
         )
         self.chat_template = words.chat_template or None
-        self._model = _load(_written(layout, words, home.expanduser() / VOCABULARIES))
+        self._model = load_vocabulary(
+            _written(layout, words, home.expanduser() / VOCABULARIES),
+            hint="delete the file; it is written again",
+        )
         self.tokenizer = LlamaTokenizer(self._model)
 
     def close(self) -> None:
@@ -60,29 +59,5 @@ def _written(layout: Layout, words: Vocabulary, folder: Path) -> Path:
     target = folder / f"{key}.gguf"
     if not target.exists():
         with exclusive(folder):
-            _write(words, target)
+            write_vocabulary(words, target)
     return target
-
-
-def _write(words: Vocabulary, target: Path) -> None:
-    data = Metadata()
-    data.string("general.type", "vocab")
-    add_metadata(data, words)
-    write_gguf(
-        target, architecture=qwen3.ARCHITECTURE, metadata=data, tensors=(), advance=lambda _: None
-    )
-
-
-def _load(path: Path) -> int:
-    capi.initialise()
-    params = native.llama_model_default_params()
-    params.vocab_only = True
-    capi.log.clear()
-    model: int | None = native.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise ModelCorrupt(
-            f"llama.cpp could not load the vocabulary {path}: "
-            f"{capi.log.errors() or 'no reason given'}",
-            hint="delete the file; it is written again",
-        )
-    return model

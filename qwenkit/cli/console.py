@@ -102,6 +102,25 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console.print()
 
 
+def spans(parts: Sequence[tuple[str, str, str]]) -> None:
+    """Print stretches of one text on stdout.
+
+    Args:
+        parts: Text, style, and the pair of marks that stands around it where there is no colour;
+            empty for none.
+    """
+    from rich.text import Text
+
+    console = out()
+    coloured = console.color_system is not None and not console.no_color
+    whole = Text()
+    for text, style, marks in parts:
+        shown = printable(text)
+        marked = f"{marks[0]}{shown}{marks[1]}" if marks and not coloured else shown
+        whole.append(marked, style=style)
+    console.print(whole, soft_wrap=True)
+
+
 def _cell(value: object) -> str:
     from rich.markup import escape
 

@@ -29,8 +29,13 @@ from qwenkit.backends.base import (
     Rows,
 )
 from qwenkit.backends.llamacpp import capi
-from qwenkit.backends.llamacpp.amx import amx_is_broken
-from qwenkit.backends.llamacpp.context import LlamaOptions, new_context, shared_params
+from qwenkit.backends.llamacpp.batch import Batch
+from qwenkit.backends.llamacpp.context import (
+    LlamaOptions,
+    load_model,
+    new_context,
+    shared_params,
+)
 from qwenkit.backends.llamacpp.embedder import Embedder
 from qwenkit.backends.llamacpp.tokenizer import LlamaTokenizer
 from qwenkit.errors import ModelCorrupt, ModelUnsupported
@@ -64,7 +69,7 @@ class LlamaBackend:
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         capi.initialise()
-        self._model = _load_model(path, options, on_progress)
+        self._model = load_model(path, options, on_progress)
         try:
             _refuse_other_kinds(self._model, path)
             self._context = _main_context(self._model, options)
@@ -72,7 +77,7 @@ class LlamaBackend:
             native.llama_model_free(self._model)
             raise
         self._memory = native.llama_get_memory(self._context)
-        self._batch = _Batch(options.n_batch)
+        self._batch = Batch(options.n_batch)
         self._abort = _AbortFlag(self._context)
         self.tokenizer = LlamaTokenizer(self._model)
         self._adapter: AdapterUse | None = None
@@ -200,39 +205,6 @@ def _pointer(adapter: LoadedAdapter) -> int:
     return adapter.pointer
 
 
-class _Batch:
-    """The C batch over arrays that are filled in place: no allocation and no loop a step."""
-
-    def __init__(self, n_rows: int) -> None:
-        self._tokens = np.zeros(n_rows, np.int32)
-        self._positions = np.zeros(n_rows, np.int32)
-        self._n_slots = np.ones(n_rows, np.int32)
-        self._slots = np.zeros(n_rows, np.int32)
-        self._wanted = np.zeros(n_rows, np.int8)
-        offsets = 4 * np.arange(n_rows, dtype=np.uint64)
-        self._slot_pointers = np.uint64(self._slots.ctypes.data) + offsets
-        self._batch = native.llama_batch(
-            0,
-            capi.pointer(self._tokens, ctypes.c_int32),
-            None,
-            capi.pointer(self._positions, ctypes.c_int32),
-            capi.pointer(self._n_slots, ctypes.c_int32),
-            ctypes.cast(
-                self._slot_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))
-            ),
-            capi.pointer(self._wanted, ctypes.c_int8),
-        )
-
-    def fill(self, rows: Rows) -> Any:
-        n = len(rows.tokens)
-        self._tokens[:n] = rows.tokens
-        self._positions[:n] = rows.positions
-        self._slots[:n] = rows.slots
-        self._wanted[:n] = rows.wants_logits
-        self._batch.n_tokens = n
-        return self._batch
-
-
 class _AbortFlag:
     """Ends a decode from another thread.
 
@@ -254,40 +226,6 @@ class _AbortFlag:
 
     def clear(self) -> None:
         self._flag[0] = b"\0"
-
-
-def _load_model(
-    path: Path, options: LlamaOptions, on_progress: Callable[[float], None] | None
-) -> Any:
-    params = native.llama_model_default_params()
-    params.n_gpu_layers = options.n_gpu_layers
-    params.load_mode = _load_mode(options)
-    params.use_extra_bufts = not amx_is_broken()
-    if on_progress is not None:
-
-        def report(share: float, _user_data: Any) -> bool:
-            on_progress(share)
-            return True
-
-        params.progress_callback = native.llama_progress_callback(report)
-    capi.log.clear()
-    model = native.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        raise ModelCorrupt(
-            f"llama.cpp could not load {path}: {capi.log.errors() or 'no reason given'}",
-            hint=f"qwenkit model info {path}",
-        )
-    return model
-
-
-def _load_mode(options: LlamaOptions) -> int:
-    modes = {
-        (False, False): native.LLAMA_LOAD_MODE_NONE,
-        (True, False): native.LLAMA_LOAD_MODE_MMAP,
-        (False, True): native.LLAMA_LOAD_MODE_MLOCK,
-        (True, True): native.LLAMA_LOAD_MODE_MMAP_MLOCK,
-    }
-    return int(modes[options.use_mmap, options.use_mlock])
 
 
 def _refuse_other_kinds(model: Any, path: Path) -> None:

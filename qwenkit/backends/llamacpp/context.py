@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llama_cpp.llama_cpp as native
 
 from qwenkit.backends.llamacpp import capi
-from qwenkit.errors import OutOfMemory
+from qwenkit.backends.llamacpp.amx import amx_is_broken
+from qwenkit.errors import ModelCorrupt, OutOfMemory
 
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8, "bf16": 30}  # ggml_type
 
@@ -40,6 +44,50 @@ class LlamaOptions:
     yarn_original_ctx: int = 0
     use_mmap: bool = True
     use_mlock: bool = False
+
+
+def load_model(
+    path: Path, options: LlamaOptions, on_progress: Callable[[float], None] | None = None
+) -> Any:
+    """A `llama_model` pointer, to be freed by the caller.
+
+    Args:
+        path: The GGUF; for a split model its first part.
+        options: How to load it.
+        on_progress: Called with the share of the weights read, 0 to 1.
+
+    Raises:
+        ModelCorrupt: llama.cpp could not read the file.
+    """
+    params = native.llama_model_default_params()
+    params.n_gpu_layers = options.n_gpu_layers
+    params.load_mode = _load_mode(options)
+    params.use_extra_bufts = not amx_is_broken()
+    if on_progress is not None:
+
+        def report(share: float, _user_data: Any) -> bool:
+            on_progress(share)
+            return True
+
+        params.progress_callback = native.llama_progress_callback(report)
+    capi.log.clear()
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ModelCorrupt(
+            f"llama.cpp could not load {path}: {capi.log.errors() or 'no reason given'}",
+            hint=f"qwenkit model info {path}",
+        )
+    return model
+
+
+def _load_mode(options: LlamaOptions) -> int:
+    modes = {
+        (False, False): native.LLAMA_LOAD_MODE_NONE,
+        (True, False): native.LLAMA_LOAD_MODE_MMAP,
+        (False, True): native.LLAMA_LOAD_MODE_MLOCK,
+        (True, True): native.LLAMA_LOAD_MODE_MMAP_MLOCK,
+    }
+    return int(modes[options.use_mmap, options.use_mlock])
 
 
 def shared_params(options: LlamaOptions) -> Any:

@@ -137,12 +137,19 @@ def require_close(check: ExportCheck, *, is_fp32: bool) -> None:
 
 
 class Graph:
-    """An exported graph in an onnxruntime session, with the cache passed in and out."""
+    """An exported graph in an onnxruntime session, with the cache passed in and out.
 
-    def __init__(self, folder: Path, config: Qwen3Config) -> None:
+    Args:
+        folder: Holds `model.onnx`.
+        config: What the graph computes.
+        n_threads: Threads of a run; 0 leaves it to onnxruntime.
+    """
+
+    def __init__(self, folder: Path, config: Qwen3Config, *, n_threads: int = 0) -> None:
         ort = import_extra("onnxruntime")
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = n_threads
         self._session = ort.InferenceSession(
             folder / GRAPH_NAME, options, providers=["CPUExecutionProvider"]
         )

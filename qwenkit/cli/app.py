@@ -23,6 +23,7 @@ SUMMARIES = {
     "chat": "Chat with a model in the terminal.",
     "model": "Fetch, list, inspect, convert and load models.",
     "lora": "Load, convert and merge LoRA adapters.",
+    "finetune": "Teach a model: LoRA adapters from conversations, preferences or rewards.",
     "quantize": "Quantise a model to GGUF files with fewer bits, and measure what it cost.",
     "export-onnx": "Export safetensors to an ONNX Runtime GenAI folder.",
     "bench": "Measure how fast a model is served, here or elsewhere.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.progress import ProgressColumn
 
+    from qwenkit.training.watching import Standing
+
 Advance = Callable[[int], None]
 
 PIPE_WIDTH = 10_000
 """A pipe has no width: nothing is wrapped there."""
+SECONDS_BETWEEN_LINES = 10.0
+"""Where stderr is no terminal, training says so often where it stands."""
 
 
 def out() -> Console:
@@ -148,6 +153,63 @@ def progress(description: str, *, total: int | None, unit: str = "B") -> Iterato
     with Progress(*_columns(unit), console=console, transient=True) as bar:
         task = bar.add_task(printable(description), total=total)
         yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def training(*, step: int, n_steps: int) -> Iterator[Callable[[Standing], None]]:
+    """Show on stderr how a model trains.
+
+    Args:
+        step: Steps done before.
+        n_steps: Of the whole run.
+    """
+    console = err()
+    if not console.is_terminal:
+        yield _PlainSteps().show
+        return
+    from rich import progress as parts
+
+    columns = (
+        parts.TextColumn("training"),
+        parts.BarColumn(bar_width=32),
+        parts.MofNCompleteColumn(),
+        parts.TextColumn("{task.fields[facts]}", markup=False),
+    )
+    with parts.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=n_steps, completed=step, facts="")
+        yield lambda now: bar.update(task, completed=now.step, facts=_facts(now))
+
+
+class _PlainSteps:
+    """Lines of their own, the first and the last, and in between not too many."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def show(self, now: Standing) -> None:
+        if now.step < now.n_steps and time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + SECONDS_BETWEEN_LINES
+        note(f"step {now.step} of {now.n_steps}: {_facts(now)}")
+
+
+def _facts(now: Standing) -> str:
+    parts = [f"loss {now.loss:.3f}"] if now.loss is not None else []
+    if now.held_out_loss is not None:
+        parts.append(f"held out {now.held_out_loss:.3f}")
+    if now.tokens_per_s is not None:
+        parts.append(f"{now.tokens_per_s:,.0f} tokens/s")
+    if now.eta_s is not None and now.step < now.n_steps:
+        parts.append(f"{_time(now.eta_s)} left")
+    return " · ".join(parts)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _columns(unit: str) -> list[ProgressColumn | str]:

@@ -155,9 +155,9 @@ class _Gathered:
             raise self._refusal()
 
     def _refusal(self) -> InvalidData:
-        n = "the first" if self._n_bad == MAX_LISTED else "all of"
         listed = "\n".join(f"  {_sentence(bad)}" for bad in islice(self._bad, MAX_LISTED))
-        rows = "1 row" if self._n_bad == 1 else f"{n} {self._n_bad} rows"
+        first = "the first " if self._n_bad == MAX_LISTED else ""
+        rows = "1 row" if self._n_bad == 1 else f"{first}{self._n_bad} rows"
         return InvalidData(
             f"{rows} can't be learned from:\n{listed}",
             hint="mend them, or pass over all such rows with --skip-bad",

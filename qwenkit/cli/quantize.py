@@ -75,7 +75,7 @@ def quantize(
     plot: Annotated[Path | None, typer.Option(help="Draw the report as a PNG.")] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=0, help="CPU threads.", show_default="N_THREADS, or one a core"),
+        typer.Option(min=0, max=1024, help="CPU threads.", show_default="N_THREADS, or one a core"),
     ] = None,
     list_types: Annotated[bool, typer.Option("--list", help="List the types and leave.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
@@ -89,6 +89,7 @@ def quantize(
     from qwenkit.quantize.run import (
         QuantizeOptions,
         ReportOptions,
+        check_targets,
         parse_overrides,
         plan_targets,
         quantize,
@@ -99,13 +100,13 @@ def quantize(
         _list(json=json)
         return
     model, types = _required(model, types)
-    _check_plot(plot, report=report)
+    _check_report(plot, text, windows, report=report)
     overrides = parse_overrides(tensor or [])
     plan_targets(types, output, name="model")  # a type that is none costs no download
     settings = Settings.load()
     source = _resolve(model, settings)
     targets = plan_targets(types, output, name=source.name)
-    _check_free([*targets.values(), *filter(None, (save_imatrix, plot))], force=force)
+    check_targets([*targets.values(), *filter(None, (save_imatrix, plot))], replace=force)
     made = quantize(
         source.path,
         targets,
@@ -141,23 +142,17 @@ def _required(model: str | None, types: list[str] | None) -> tuple[str, list[str
     return model, types
 
 
-def _check_plot(plot: Path | None, *, report: bool) -> None:
+def _check_report(
+    plot: Path | None, text: Path | None, windows: int | None, *, report: bool
+) -> None:
     from qwenkit.errors import UsageError
     from qwenkit.extras import import_extra
 
-    if plot is None:
-        return
-    if not report:
-        raise UsageError("--plot draws the report, and --no-report leaves it out")
-    import_extra("matplotlib", extra="plots")
-
-
-def _check_free(paths: list[Path], *, force: bool) -> None:
-    from qwenkit.errors import UsageError
-
-    there = [path for path in paths if path.exists()]
-    if there and not force:
-        raise UsageError(f"`{there[0]}` is there already", hint="replace it with --force")
+    for name, value in (("--plot", plot), ("--text", text), ("--windows", windows)):
+        if value is not None and not report:
+            raise UsageError(f"{name} is for the report, and --no-report leaves it out")
+    if plot is not None:
+        import_extra("matplotlib", extra="plots")
 
 
 def _resolve(model: str, settings: Any) -> ResolvedModel:

@@ -17,7 +17,7 @@ import numpy as np
 
 from qwenkit.backends.base import FloatArray, IntArray
 from qwenkit.backends.llamacpp.sizing import usable_cores
-from qwenkit.errors import InvalidRequest, ModelUnsupported
+from qwenkit.errors import DecodeFailed, InvalidRequest, ModelUnsupported
 from qwenkit.models.gguf_header import read_header, split_parts
 from qwenkit.models.progress import ProgressFactory, silent
 from qwenkit.quality import metrics
@@ -120,6 +120,7 @@ def compare(
 
     Raises:
         ModelUnsupported: A candidate has another vocabulary.
+        DecodeFailed: A model computes NaN or infinity.
         ModelError, InvalidRequest, EngineError: As `perplexity` does.
     """
     paths = (reference, *candidates)
@@ -167,6 +168,7 @@ def _measure(
     with progress("Measuring", total=len(windows), unit="windows") as advance:
         for window in windows:
             for logits, targets in _read_together(readers, window):
+                _check_finite(logits, readers)
                 _score(logits, targets, tallies)
             advance(1)
     return tallies
@@ -183,6 +185,15 @@ def _read_together(
         targets = window[start + 1 : start + 1 + len(pieces[0].logits)]
         if len(pieces[0].logits):
             yield [piece.logits[: len(targets)] for piece in pieces], targets
+
+
+def _check_finite(logits: Sequence[FloatArray], readers: Sequence[Reader]) -> None:
+    for each, reader in zip(logits, readers, strict=True):
+        if not np.isfinite(each).all():
+            raise DecodeFailed(
+                f"`{reader.path}` computes numbers that are not finite",
+                hint="take a type for larger numbers, such as BF16",
+            )
 
 
 def _score(logits: Sequence[FloatArray], targets: IntArray, tallies: Sequence[_Tally]) -> None:

@@ -76,6 +76,7 @@ class Reader:
             n_gpu_layers=n_gpu_layers,
             kv_type=kv_type,
         )
+        self.path = path
         self._n_batch = options.n_batch
         self._batch = Batch(options.n_batch)
         self._model = load_model(path, options)

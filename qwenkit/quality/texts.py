@@ -20,7 +20,9 @@ from qwenkit.errors import InvalidMessages, InvalidRequest
 
 BuiltinText: TypeAlias = Literal["evaluation", "calibration"]
 
-_CONVERSATIONS = ".jsonl"
+_ROWS = (".jsonl", ".ndjson")
+# Read as text, their brackets and names would be measured.
+_OTHER_ROWS = (".json", ".gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,18 @@ def read_documents(path: Path) -> tuple[Document, ...]:
     """Read a text file, or a JSONL file in any of the forms that training takes.
 
     A row of JSONL is `text`, `messages` (with `tools`), or a `prompt` with its `completion` or
-    `chosen` answer, each a string or messages.
+    `chosen` answer, each a string or messages; or a `chosen` conversation that begins with its
+    prompt.
 
     Raises:
-        InvalidRequest: No such file, not UTF-8, empty, or a bad row (with its line number).
+        InvalidRequest: No such file, not UTF-8, empty, rows of another kind of file, or a bad row
+            (with its line number).
     """
+    if path.name.endswith(_OTHER_ROWS):
+        raise InvalidRequest(
+            f"`{path}` is neither a text nor lines of JSON",
+            hint="name a .jsonl file with one object a line, or a .txt file",
+        )
     try:
         documents = tuple(_read(path, str(path)))
     except OSError as exc:
@@ -76,8 +85,8 @@ def read_documents(path: Path) -> tuple[Document, ...]:
 
 
 def _read(file: Path | Traversable, name: str) -> Iterator[Document]:
-    text = file.read_text(encoding="utf-8")
-    if name.endswith(_CONVERSATIONS):
+    text = file.read_text(encoding="utf-8-sig")
+    if name.endswith(_ROWS):
         yield from _rows(text, name)
     elif text.strip():
         yield Text(text)
@@ -93,8 +102,8 @@ def _rows(text: str, name: str) -> Iterator[Document]:
 def _row(line: str, place: str) -> Document:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as exc:
-        raise InvalidRequest(f"{place}: no JSON: {exc.msg}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidRequest(f"{place}: no JSON: {exc}") from exc
     if not isinstance(row, dict):
         raise InvalidRequest(f"{place}: a row must be an object")
     try:
@@ -105,21 +114,42 @@ def _row(line: str, place: str) -> Document:
 
 def _document(row: Mapping[str, Any], place: str) -> Document:
     if isinstance(row.get("text"), str):
-        return Text(row["text"])
-    tools = parse_tools(row.get("tools") or [])
-    if "messages" in row:
+        return Text(_encodable(row["text"], place))
+    tools = parse_tools(_tools(row, place))
+    if row.get("messages") is not None:
         return Conversation(parse_messages(row["messages"]), tools)
-    if "prompt" in row:
-        prompt = _turns(row["prompt"], "user")
-        answer = row.get("completion", row.get("chosen"))
-        return Conversation(prompt + (_turns(answer, "assistant") if answer else ()), tools)
+    answer = row.get("completion") or row.get("chosen")
+    prompt = _turns(row["prompt"], "user") if row.get("prompt") is not None else ()
+    answered = _turns(answer, "assistant") if answer else ()
+    # Some data sets give the whole conversation as the answer.
+    messages = answered if prompt and answered[: len(prompt)] == prompt else prompt + answered
+    if prompt or len(messages) > 1:
+        return Conversation(messages, tools)
     raise InvalidRequest(
         f"{place}: neither `text` nor `messages` nor `prompt`",
         hint="a row may be anything that training takes",
     )
 
 
+def _tools(row: Mapping[str, Any], place: str) -> Any:
+    tools = row.get("tools") or []
+    if not isinstance(tools, str):
+        return tools
+    try:
+        return json.loads(tools)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidRequest(f"{place}: `tools` is a string and no JSON: {exc}") from exc
+
+
+def _encodable(text: str, place: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{place}: `text` holds half of a surrogate pair") from None
+    return text
+
+
 def _turns(value: Any, role: str) -> tuple[Message, ...]:
     if isinstance(value, str):
         return parse_messages([{"role": role, "content": value}])
-    return parse_messages(value)
+    return parse_messages([value] if isinstance(value, Mapping) else value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,9 +67,8 @@ def cut(tokens: IntArray, *, n_ctx: int, n_windows: int | None = None) -> IntArr
 def _tokenizer(model: Path) -> Iterator[LlamaTokenizer]:
     loaded = load_vocabulary(model, hint=f"qwenkit model info {model}")
     try:
-        tokenizer = LlamaTokenizer(loaded)
-        yield tokenizer
-        tokenizer.close()
+        with closing(LlamaTokenizer(loaded)) as tokenizer:
+            yield tokenizer
     finally:
         native.llama_model_free(loaded)
 

@@ -7,7 +7,6 @@ the head, which is quantised finely anyway.
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenkit.backends.llamacpp.sizing import usable_cores
+from qwenkit.backends.llamacpp.tensors import (
+    copy_tensor,
+    operation_name,
+    read_tensor,
+    tensor_bytes,
+    tensor_name,
+)
 from qwenkit.errors import DecodeFailed, ModelUnsupported
 from qwenkit.models.gguf_header import GgufHeader, read_header
 from qwenkit.models.progress import ProgressFactory, silent
@@ -99,26 +105,6 @@ def _refuse_experts(header: GgufHeader) -> None:
         )
 
 
-class _Tensor(ctypes.Structure):
-    """The beginning of a `ggml_tensor` (ggml.h), up to its name."""
-
-
-_Tensor._fields_ = [
-    ("type", ctypes.c_int),
-    ("buffer", ctypes.c_void_p),
-    ("shape", ctypes.c_int64 * 4),
-    ("strides", ctypes.c_size_t * 4),
-    ("op", ctypes.c_int),
-    ("op_params", ctypes.c_int32 * 16),
-    ("flags", ctypes.c_int32),
-    ("sources", ctypes.POINTER(_Tensor) * 10),
-    ("view_source", ctypes.c_void_p),
-    ("view_offset", ctypes.c_size_t),
-    ("data", ctypes.c_void_p),
-    ("name", ctypes.c_char * 64),
-]
-
-
 class _Collector:
     """Sums up squares of what the layers' matrices are multiplied with.
 
@@ -146,7 +132,7 @@ class _Collector:
 
     def _on_node(self, address: int, asks: bool, _user_data: Any) -> bool:
         try:
-            node = _Tensor.from_address(address)
+            node = read_tensor(address)
             if asks:
                 return self._is_wanted(node)
             self._add(node)
@@ -156,15 +142,15 @@ class _Collector:
             return False
         return True
 
-    def _is_wanted(self, node: _Tensor) -> bool:
+    def _is_wanted(self, node: Any) -> bool:
         if node.op != self._product:
             return False
-        matrix, rows = node.sources[0].contents, node.sources[1].contents
+        matrix, rows = (read_tensor(node.src[i]) for i in (0, 1))
         return _LAYERS in matrix.name and rows.type == _F32
 
-    def _add(self, node: _Tensor) -> None:
-        name = _plain_name(node.sources[0].contents.name)
-        squares = np.square(_read(node.sources[1]), dtype=np.float64)
+    def _add(self, node: Any) -> None:
+        name = _plain_name(tensor_name(node.src[0]))
+        squares = np.square(_read(node.src[1]), dtype=np.float64)
         total = squares.sum(axis=0)
         if not np.isfinite(total).all():
             raise DecodeFailed(f"what `{name}` is multiplied with is not finite")
@@ -174,9 +160,7 @@ class _Collector:
 
 def _product_op() -> int:
     """The number of a matrix product among ggml's operations."""
-    name = native._lib.ggml_op_name
-    name.restype = ctypes.c_char_p
-    return next(number for number in range(256) if name(number) == b"MUL_MAT")
+    return next(number for number in range(256) if operation_name(number) == b"MUL_MAT")
 
 
 def _plain_name(name: bytes) -> str:
@@ -185,20 +169,16 @@ def _plain_name(name: bytes) -> str:
     return parts[1] if len(parts) > 1 else parts[0]
 
 
-def _read(pointer: Any) -> NDArray[np.float32]:
+def _read(pointer: int) -> NDArray[np.float32]:
     """A float32 tensor's rows `[n, columns]`, from wherever they are."""
-    library = native._lib
-    library.ggml_nbytes.restype = ctypes.c_size_t
-    n_bytes = library.ggml_nbytes(pointer)
+    n_bytes = tensor_bytes(pointer)
     buffer = np.empty(n_bytes, np.uint8)
-    library.ggml_backend_tensor_get(
-        pointer, ctypes.c_void_p(buffer.ctypes.data), ctypes.c_size_t(0), ctypes.c_size_t(n_bytes)
-    )
-    tensor = pointer.contents
+    copy_tensor(pointer, buffer.ctypes.data, 0, n_bytes)
+    tensor = read_tensor(pointer)
     array = np.ndarray(
-        tuple(reversed(tensor.shape[:])),
+        tuple(reversed(tensor.ne[:])),
         np.float32,
         buffer.data,
-        strides=tuple(reversed(tensor.strides[:])),
+        strides=tuple(reversed(tensor.nb[:])),
     )
     return array.reshape(-1, array.shape[-1])

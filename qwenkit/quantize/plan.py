@@ -32,6 +32,8 @@ _FALLBACK = re.compile(
     r"-> falling back to +(?P<given>\S+)"
 )
 
+_PYTHON_ONLY = re.compile(r"\(\?[^:=!]")
+
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
@@ -121,6 +123,11 @@ def check_overrides(overrides: Mapping[str, object], recipe: FileType, names: li
     if overrides and recipe.main in FLOAT_TYPES:
         raise InvalidRequest(f"{recipe.name} quantises nothing, so single tensors can't differ")
     for pattern in overrides:
+        if _PYTHON_ONLY.search(pattern):
+            raise InvalidRequest(
+                f"`{pattern}` has a group that ECMAScript's regular expressions don't know",
+                hint="of groups that begin with `(?` only `(?:`, `(?=` and `(?!` are",
+            )
         try:
             matches = any(re.search(pattern, name) for name in names)
         except re.error as exc:

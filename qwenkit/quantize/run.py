@@ -5,9 +5,10 @@ The importance matrix is computed once, and all models are measured together, on
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -170,20 +171,46 @@ def plan_targets(types: Sequence[str], output: Path | None, *, name: str) -> dic
     return {each: folder / f"{stem}-{each}.gguf" for each in names}
 
 
+def check_targets(paths: Sequence[Path], *, replace: bool) -> None:
+    """Refuse files that could not be written after the work.
+
+    Args:
+        paths: All files that will be written.
+        replace: Whether files that are there may be replaced.
+
+    Raises:
+        UsageError: Two of them are one, one is there already or is a folder, or nothing can be
+            written where it should be.
+    """
+    for number, path in enumerate(paths):
+        if path.absolute() in [other.absolute() for other in paths[:number]]:
+            raise UsageError(f"`{path}` is to hold two things", hint="name two files")
+        if path.is_dir():
+            raise UsageError(f"`{path}` is a folder, and a file is to be written there")
+        if path.exists() and not replace:
+            raise UsageError(f"`{path}` is there already", hint="replace it with --force")
+        existing = next(each for each in path.absolute().parents if each.exists())
+        if not existing.is_dir():
+            raise UsageError(f"`{path}` can't be written: `{existing}` is no folder")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UsageError(f"`{path}` can't be written: nothing may be written to `{existing}`")
+
+
 def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     """`PATTERN=TYPE` pairs as a dictionary, in their order.
 
     Raises:
-        InvalidRequest: One has no `=`, or nothing on one side of it.
+        InvalidRequest: One has no `=`, or nothing on one side of it, or a pattern has two types.
     """
-    overrides = {}
+    overrides: dict[str, str] = {}
     for pair in pairs:
         pattern, _, kind = pair.rpartition("=")
         if not pattern or not kind:
             raise InvalidRequest(
                 f"`{pair}` is no override", hint=r"such as --tensor 'attn_v\.weight=q6_k'"
             )
-        overrides[pattern] = kind
+        if overrides.setdefault(pattern, kind) != kind:
+            raise InvalidRequest(f"`{pattern}` is given two types, {overrides[pattern]} and {kind}")
     return overrides
 
 
@@ -246,8 +273,12 @@ def _imatrix(
             raise UsageError("there is no importance matrix to save", hint="--imatrix TEXT")
         yield None
         return
-    path = Path(options.imatrix).expanduser()
+    path = Path(options.imatrix)
+    with suppress(RuntimeError):  # `~name` of nobody is a name like any other
+        path = path.expanduser()
     if options.imatrix != BUILTIN_NAME and _exists(path) and is_imatrix(path):
+        if options.save_imatrix is not None:
+            raise UsageError(f"`{path}` is used as it is, so there is no other to save")
         yield path
         return
     ours = options.imatrix == BUILTIN_NAME

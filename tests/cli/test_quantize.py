@@ -83,7 +83,11 @@ def test_the_report_can_be_drawn(capsys: pytest.CaptureFixture[str]) -> None:
         ([DEMO_NAME, "Q8_0", "--tensor", "attn_v"], "attn_v"),
         ([DEMO_NAME, "Q8_0", "--plot", "a.png", "--no-report"], "--no-report"),
         ([DEMO_NAME, "Q8_0", "--text", "none.txt"], "none.txt"),
+        ([DEMO_NAME, "Q8_0", "--text", "a.txt", "--no-report"], "--no-report"),
+        ([DEMO_NAME, "Q8_0", "--plot", "."], "folder"),
+        ([DEMO_NAME, "Q8_0", "-o", "a.gguf", "--imatrix", "a", "--save-imatrix", "a.gguf"], "two"),
         ([DEMO_NAME, "Q8_0", "--ctx", "4"], "16"),
+        ([DEMO_NAME, "Q8_0", "--threads", "100000"], "1024"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -110,6 +114,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
     code = "import sys; from qwenkit.cli.app import run; sys.exit(run(sys.argv[1:]))"
     # Its code book alone takes seconds.
     arguments = ["quantize", DEMO_NAME, "IQ2_XS", "--imatrix", "builtin", "-o", "out"]
+    arguments += ["--threads", "1"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True
     ) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwenkit.errors import InvalidRequest, ModelCorrupt, ModelUnsupported
+from qwenkit.errors import DecodeFailed, InvalidRequest, ModelCorrupt, ModelUnsupported
+from qwenkit.models.gguf_header import read_header
 from qwenkit.quality.measure import compare, perplexity
 from qwenkit.quality.tokens import encode
 
@@ -41,6 +43,20 @@ def test_measuring_alone_or_beside_others_gives_the_same(demo_f32: Path, demo_q8
     alone = perplexity(demo_q8, TEXT, n_ctx=N_CTX, n_threads=1)
     beside = compare(demo_f32, [demo_q8, demo_f32], TEXT, n_ctx=N_CTX, n_threads=1)
     assert beside[1].perplexity == alone
+
+
+def test_a_model_whose_numbers_are_not_finite_has_no_perplexity(
+    demo_f32: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.gguf"
+    shutil.copyfile(demo_f32, broken)
+    header = read_header(broken)
+    norm = next(tensor for tensor in header.tensors if tensor.name == "output_norm.weight")
+    with broken.open("r+b") as file:
+        file.seek(header.data_offset + norm.offset)
+        file.write(np.full(4, np.nan, "<f4").tobytes())
+    with pytest.raises(DecodeFailed, match="finite"):
+        compare(demo_f32, [broken], TEXT, n_ctx=64, n_windows=1, n_threads=1)
 
 
 def test_the_second_half_of_each_window_is_scored(demo_f32: Path) -> None:

@@ -14,6 +14,8 @@ from qwenkit.errors import InvalidRequest
 from qwenkit.quality.texts import Conversation, Document, Text, read_builtin, read_documents
 from qwenkit.quality.tokens import MIN_WINDOW, cut, encode
 
+CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+
 
 def write(tmp_path: Path, *rows: Any) -> Path:
     path = tmp_path / "rows.jsonl"
@@ -58,8 +60,21 @@ def test_ours_fill_several_windows(demo_f32: Path) -> None:
             ["system", "assistant"],
         ),
         ({"prompt": "hi"}, ["user"]),
+        ({"chosen": CHAT, "rejected": CHAT[:1]}, ["user", "assistant"]),
+        ({"prompt": CHAT[:1], "chosen": CHAT}, ["user", "assistant"]),
+        ({"prompt": "hi", "completion": CHAT[1]}, ["user", "assistant"]),
+        ({"messages": CHAT, "tools": "[]"}, ["user", "assistant"]),
     ],
-    ids=["messages", "strings", "preference", "prompt alone"],
+    ids=[
+        "messages",
+        "strings",
+        "preference",
+        "prompt alone",
+        "conversations",
+        "a prompt and a conversation that begins with it",
+        "a single message",
+        "tools as a string",
+    ],
 )
 def test_rows_of_training_data_are_conversations(
     tmp_path: Path, row: Any, roles: list[str]
@@ -80,16 +95,47 @@ def test_a_row_of_text_is_text(tmp_path: Path) -> None:
         (b"[1]", "rows.jsonl:1"),
         (b'{"question": "hi"}', "rows.jsonl:1"),
         (b'{"messages": [{"role": "wizard", "content": "hi"}]}', "rows.jsonl:1"),
+        (b'{"chosen": "hello"}', "rows.jsonl:1"),
+        (b'{"text": "\\ud800"}', "rows.jsonl:1"),
+        (b'{"messages": [], "tools": "["}', "rows.jsonl:1"),
+        (b"[" * 100_000, "rows.jsonl:1"),
+        (b'{"text": ' + b"1" * 5_000 + b"}", "rows.jsonl:1"),
         (b"\n\n", "no text"),
         (b"\xff\xfe", "UTF-8"),
     ],
-    ids=["no JSON", "no object", "no form of ours", "no role", "empty", "no text file"],
+    ids=[
+        "no JSON",
+        "no object",
+        "no form of ours",
+        "no role",
+        "no prompt",
+        "half a surrogate pair",
+        "tools that are no JSON",
+        "too deep",
+        "too many digits",
+        "empty",
+        "no text file",
+    ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, content: bytes, place: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(InvalidRequest, match=place):
         read_documents(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.ndjson", "text.txt"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path, name: str) -> None:
+    content = "a b" if name.endswith(".txt") else '{"text": "a b"}'
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert read_documents(tmp_path / name) == (Text("a b"),)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl.gz", "rows.parquet"])
+def test_rows_in_other_files_are_never_read_as_plain_text(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('[{"text": "a"}]', encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="lines of JSON"):
+        read_documents(tmp_path / name)
 
 
 def test_a_file_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:

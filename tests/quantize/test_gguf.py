@@ -209,6 +209,8 @@ def test_types_that_want_importance_are_refused_without(
         ({"overrides": {"attn_v": "iq2_xs"}}, "attn_v"),
         ({"embedding_type": "iq2_xs"}, "token_embd"),
         ({"overrides": {"attn_(v": "q8_0"}}, "regular expression"),
+        ({"overrides": {"(?<!x)attn_v": "q8_0"}}, "ECMAScript"),
+        ({"overrides": {"(?P<name>attn_v)": "q8_0"}}, "ECMAScript"),
         ({"overrides": {"atn_v": "q8_0"}}, "atn_v"),
         ({"overrides": {"attn_v": "q9"}}, "q9"),
         ({"output_type": "Q4_K_M"}, "Q4_K_M"),

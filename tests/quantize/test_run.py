@@ -12,6 +12,7 @@ from qwenkit.quantize.imatrix import read_imatrix
 from qwenkit.quantize.run import (
     QuantizeOptions,
     ReportOptions,
+    check_targets,
     parse_overrides,
     plan_targets,
     quantize,
@@ -51,6 +52,31 @@ def test_overrides_are_pairs_and_a_pattern_may_hold_an_equals_sign() -> None:
     for bad in ("attn_v", "=q8_0", "attn_v="):
         with pytest.raises(InvalidRequest, match=bad):
             parse_overrides([bad])
+
+
+def test_a_pattern_with_two_types_is_refused() -> None:
+    assert parse_overrides(["a=q8_0", "a=q8_0"]) == {"a": "q8_0"}
+    with pytest.raises(InvalidRequest, match="two types"):
+        parse_overrides(["a=q8_0", "b=f16", "a=q5_0"])
+
+
+def test_targets_that_cant_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    there = tmp_path / "there.gguf"
+    there.write_bytes(b"")
+    check_targets([there, tmp_path / "new" / "a.gguf"], replace=True)
+    for paths in ([tmp_path], [there / "a.gguf"], [there, tmp_path / "new", there]):
+        with pytest.raises(UsageError):
+            check_targets(paths, replace=True)
+    with pytest.raises(UsageError, match="there already"):
+        check_targets([there], replace=False)
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever runs the tests may be root
+    with pytest.raises(UsageError, match="nothing may be written"):
+        check_targets([tmp_path / "new" / "a.gguf"], replace=False)
 
 
 def test_all_types_stand_in_one_report(demo_f16: Path, tmp_path: Path) -> None:
@@ -93,13 +119,23 @@ def test_an_importance_matrix_is_used_as_it_is(
     assert made.models[0].with_imatrix
 
 
+def test_an_importance_matrix_that_was_there_is_not_saved_again(
+    demo_f16: Path, imatrix: Path, tmp_path: Path
+) -> None:
+    options = QuantizeOptions(imatrix=str(imatrix), save_imatrix=tmp_path / "kept.gguf")
+    with pytest.raises(UsageError, match="no other to save"):
+        quantize(demo_f16, {"Q4_0": tmp_path / "made.gguf"}, options)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (QuantizeOptions(imatrix="nowhere.txt"), "nowhere"),
+        (QuantizeOptions(imatrix="~nobody-of-that-name/a.txt"), "nobody"),
         (QuantizeOptions(save_imatrix=Path("kept.gguf")), "importance"),
     ],
-    ids=["no data", "nothing to keep"],
+    ids=["no data", "data of nobody", "nothing to keep"],
 )
 def test_importance_that_cant_be_is_refused_before_the_work(
     options: QuantizeOptions, named: str, demo_f16: Path, tmp_path: Path

@@ -9,7 +9,7 @@
     logits        the cross-entropy holds three times a token's row over the vocabulary in 32 bits
     operations    2 a weight and token forward, twice that backward, of which LoRA saves the half
                   that would go into gradients of frozen weights (Kaplan et al., arXiv 2001.08361,
-                  section 2.1); attention by the tokens that are really looked at
+                  section 2.1); attention over whole rows, masked tokens too
 
 Not counted: what torch and its libraries take by themselves, and what GRPO generates.
 """
@@ -154,7 +154,7 @@ def flops_of(config: Qwen3Config, plan: Plan, *, n_tokens: int, n_pairs: int) ->
         config: The model.
         plan: How it is trained.
         n_tokens: Tokens that are computed, padding included.
-        n_pairs: Pairs of tokens of which one looks at the other: the sum of squared lengths.
+        n_pairs: Pairs of tokens for which attention is computed: the sum of rows' squared lengths.
     """
     linear = 2.0 * n_tokens * _n_multiplied(config)
     attention = 4.0 * n_pairs * config.n_layers * config.n_heads * config.head_dim

@@ -120,6 +120,8 @@ class _Gathered:
         """
         if self._bad and not self._options.skip_bad:
             raise self._refusal()
+        if not self._n_rows:
+            raise InvalidData("the data holds no row")
         if not self._samples:
             first = f"; the first bad one: {_sentence(self._bad[0])}" if self._bad else ""
             raise InvalidData(f"none of {self._n_rows} rows can be learned from{first}")

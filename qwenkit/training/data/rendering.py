@@ -143,7 +143,8 @@ def _raw(text: str, renderer: Renderer, options: DataOptions) -> tuple[int, ...]
             if spelling in text:
                 raise InvalidData(
                     f"its text spells the control token `{spelling}`: "
-                    "say whether that is what it means (`parse_special`), or give `messages`"
+                    "say whether that is what it means (--parse-special or --no-parse-special), "
+                    "or give `messages`"
                 )
     return renderer.encode_text(text, special=bool(options.parse_special))
 
@@ -156,8 +157,9 @@ def _limited(sample: AnySample, options: DataOptions, cuts: Cuts) -> AnySample |
         cuts.n_dropped += 1
         return None
     if options.overlong == "truncate":
+        shortened = _truncated(sample, options.max_length)
         cuts.n_truncated += 1
-        return _truncated(sample, options.max_length)
+        return shortened
     raise InvalidData(f"it has {length} tokens, and {options.max_length} is the most")
 
 

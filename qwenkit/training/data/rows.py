@@ -140,6 +140,8 @@ def parse_row(
         raise InvalidData("it is no JSON object")
     try:
         kind = _kind(row)
+        if method == "kto":
+            _check_label(row)
         _check_method(kind, method)
         if method == "grpo":
             return (_prompt_row(row, kind, strings),)
@@ -191,6 +193,12 @@ def _check_method(kind: Kind, method: Method) -> None:
     raise InvalidData(
         f"it has {_LOOKS[kind]}, which {', '.join(others)} learns from; {method} needs {wanted}"
     )
+
+
+def _check_label(row: Mapping[str, Any]) -> None:
+    label = row.get("label")
+    if label is not None and not isinstance(label, bool):
+        raise InvalidData(f"its `label` is {label!r}, which is neither true nor false")
 
 
 def _imitation(

@@ -65,10 +65,10 @@ def read_source(source: str) -> Iterator[SourceRow]:
     if source == STDIN:
         yield from _json_lines(sys.stdin.buffer, "stdin")
         return
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = _existing(source)
+    if path is not None and path.is_dir():
         yield from _folder(path)
-    elif path.exists():
+    elif path is not None:
         yield from _file(path)
     elif source.endswith(SUFFIXES) or (named := _HUB_DATASET.fullmatch(source)) is None:
         raise InvalidData(f"there is no file `{source}`")
@@ -104,6 +104,16 @@ def without_nulls(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [without_nulls(each) for each in value]
     return value
+
+
+def _existing(source: str) -> Path | None:
+    """The file or folder of that name, if there is one."""
+    try:
+        path = Path(source).expanduser()
+        return path if path.exists() else None
+    # `~name` of nobody, a name longer than a file can have, or a folder that is closed to us.
+    except (RuntimeError, OSError):
+        return None
 
 
 def _folder(folder: Path) -> Iterator[SourceRow]:
@@ -183,7 +193,8 @@ def _parquet(path: Path) -> Iterator[SourceRow]:
                 for row in batch.to_pylist():
                     number += 1
                     yield SourceRow(f"{path.name}:{number}", without_nulls(row))
-    except (OSError, pyarrow.ArrowException) as exc:
+    # A text that is no UTF-8 is a ValueError.
+    except (OSError, ValueError, pyarrow.ArrowException) as exc:
         raise InvalidData(f"`{path}` can't be read as Parquet: {exc}") from exc
 
 
@@ -206,5 +217,6 @@ def _translated(datasets: Any, name: str) -> Iterator[None]:
         ) from exc
     except (httpx.HTTPError, ConnectionError) as exc:
         raise DownloadFailed(f"the dataset `{name}` can't be fetched: {exc}") from exc
-    except (OSError, ValueError) as exc:
+    # A RuntimeError: a dataset that comes as a script, which `datasets` runs no more.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as exc:
         raise InvalidData(f"the dataset `{name}` can't be read: {exc}") from exc

@@ -281,15 +281,19 @@ def _packed(texts: Sequence[tuple[int, ...]], plan: Plan) -> Batches:
     return Batches(
         n_rows=len(rows),
         n_tokens=len(rows) * row_length,
-        n_pairs=sum(length**2 for length in lengths),
+        # With a mask torch computes whole rows, also what no sample may look at.
+        n_pairs=len(rows) * row_length**2,
         efficiency=sum(rows) / (len(rows) * row_length),
         n_largest=min(plan.batch_size, len(rows)) * row_length,
     )
 
 
 def _n_steps(batches: Batches, plan: Plan) -> int:
-    per_epoch = math.ceil(math.ceil(batches.n_rows / plan.batch_size) / plan.accumulate)
-    return max(1, math.ceil(per_epoch * plan.n_epochs))
+    return max(1, math.ceil(_steps_an_epoch(batches, plan) * plan.n_epochs))
+
+
+def _steps_an_epoch(batches: Batches, plan: Plan) -> int:
+    return math.ceil(math.ceil(batches.n_rows / plan.batch_size) / plan.accumulate)
 
 
 def _duration(
@@ -297,7 +301,8 @@ def _duration(
 ) -> Duration | None:
     if config is None or speed is None:
         return None
-    share = n_steps * plan.batch_size * plan.accumulate / batches.n_rows
+    # An epoch's last step may be of fewer rows.
+    share = n_steps / _steps_an_epoch(batches, plan)
     return duration_of(
         config,
         plan,

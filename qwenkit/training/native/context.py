@@ -19,8 +19,10 @@ import llama_cpp.llama_cpp as native
 
 from qwenkit.adapters.lora import Float32
 from qwenkit.backends.llamacpp import capi
-from qwenkit.errors import DecodeFailed, ModelCorrupt, OutOfMemory
+from qwenkit.backends.llamacpp.tensors import tensor_name
+from qwenkit.errors import DecodeFailed, EngineError, ModelCorrupt, OutOfMemory
 from qwenkit.models.atomic import atomic_file
+from qwenkit.models.gguf_check import check_gguf
 from qwenkit.training.native import library
 from qwenkit.training.native.graph import GraphWatcher, ParameterState, Pass
 from qwenkit.training.native.windows import Window
@@ -83,7 +85,11 @@ class TrainingContext:
         self._dataset = library.dataset_init(library.I32, library.I32, n_ctx, n_ctx, 1, 1)
         self._ids = library.dataset_numbers(library.dataset_data(self._dataset), n_ctx)
         self._labels = library.dataset_numbers(library.dataset_labels(self._dataset), n_ctx)
-        self._install_watcher()
+        try:
+            self._install_watcher()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +137,15 @@ class TrainingContext:
         return StepResult(total / n_learned, n_learned, last.norm or 0.0)
 
     def save(self, target: Path) -> None:
-        """Write the model as it is now, whole or not at all."""
+        """Write the model as it is now, whole or not at all.
+
+        Raises:
+            EngineError: It could not be written.
+        """
+        capi.log.clear()
         with atomic_file(target) as partial:
             native.llama_model_save_to_file(self._model, os.fsencode(partial))
+            _check_written(partial, target)
 
     def close(self) -> None:
         """Free the context and the model; the arrays of `weights` are gone with them."""
@@ -164,7 +176,7 @@ class TrainingContext:
             raise
 
     def _keep(self, tensor: int, _user_data: int | None) -> bool:
-        name = library.tensor_name(tensor).decode()
+        name = tensor_name(tensor).decode()
         if name not in self._targets:
             return False
         self.weights[name] = library.numbers(tensor)
@@ -219,6 +231,17 @@ class TrainingContext:
                 f"llama.cpp could not compute a window of {self._n_ctx} tokens: "
                 f"{capi.log.errors() or 'no reason given'}"
             )
+
+
+def _check_written(partial: Path, target: Path) -> None:
+    """See that a file is whole: the library only logs where it is not."""
+    try:
+        check_gguf(partial)
+    except ModelCorrupt as exc:
+        raise EngineError(
+            f"llama.cpp could not write `{target}`: {capi.log.errors() or 'no reason given'}",
+            hint="free some space on the disk",
+        ) from exc
 
 
 def _load(path: Path) -> Any:

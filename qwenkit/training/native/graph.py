@@ -14,13 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qwenkit.adapters.lora import Float32
+from qwenkit.backends.llamacpp.tensors import read_tensor, tensor_name
 from qwenkit.errors import EngineError
-from qwenkit.training.native.library import (
-    NodeCallback,
-    numbers,
-    read_tensor,
-    tensor_name,
-)
+from qwenkit.training.native.library import NodeCallback, numbers
 from qwenkit.training.native.windows import Window
 
 _ATTENTION = b"kq_soft_max-"

@@ -1,4 +1,4 @@
-"""The C library's training functions, and how a tensor of its graphs lies in memory.
+"""The C library's training functions, and the numbers of its tensors in place.
 
 Declares what the Python binding leaves out: ggml's datasets, the optimizer's parameters, and the
 last field of `llama_opt_params`. Knows no model and no data.
@@ -8,16 +8,19 @@ Source: llama.cpp, include/llama.h, ggml/include/ggml.h and ggml/include/ggml-op
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
-from typing import Any
 
-import llama_cpp
-import llama_cpp._ctypes_extensions as loading
 import llama_cpp.llama_cpp as native
 import numpy as np
 from numpy.typing import NDArray
 
 from qwenkit.adapters.lora import Float32
+from qwenkit.backends.llamacpp.tensors import (
+    declare,
+    ggml,
+    read_tensor,
+    tensor_bytes,
+    tensor_data,
+)
 from qwenkit.errors import EngineError
 
 I32 = 26  # ggml_type
@@ -57,69 +60,18 @@ class OptParams(ctypes.Structure):
     ]
 
 
-class Tensor(ctypes.Structure):
-    """`ggml_tensor`; its first dimension is the one that is contiguous in memory."""
-
-
-Tensor._fields_ = [
-    ("type", ctypes.c_int),
-    ("buffer", _P),
-    ("ne", _I64 * 4),
-    ("nb", ctypes.c_size_t * 4),
-    ("op", ctypes.c_int),
-    ("op_params", ctypes.c_int32 * 16),
-    ("flags", ctypes.c_int32),
-    ("src", _P * 10),
-    ("view_src", _P),
-    ("view_offs", ctypes.c_size_t),
-    ("data", _P),
-    ("name", ctypes.c_char * 64),
-    ("extra", _P),
-    ("padding", ctypes.c_char * 8),
-]
-
-_folder = Path(llama_cpp.__file__).parent / "lib"
-_ggml = ctypes.PyDLL(loading.load_shared_library("ggml-base", _folder)._name)
-
-
-def _declare(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(library, name)
-    function.restype = result
-    function.argtypes = arguments
-    return function
-
-
-tensor_name = _declare(_ggml, "ggml_get_name", ctypes.c_char_p, _P)
-tensor_data = _declare(_ggml, "ggml_get_data", _P, _P)
-tensor_bytes = _declare(_ggml, "ggml_nbytes", ctypes.c_size_t, _P)
-dataset_init = _declare(
-    _ggml, "ggml_opt_dataset_init", _P, ctypes.c_int, ctypes.c_int, _I64, _I64, _I64, _I64
+dataset_init = declare(
+    ggml, "ggml_opt_dataset_init", _P, ctypes.c_int, ctypes.c_int, _I64, _I64, _I64, _I64
 )
-dataset_free = _declare(_ggml, "ggml_opt_dataset_free", None, _P)
-dataset_data = _declare(_ggml, "ggml_opt_dataset_data", _P, _P)
-dataset_labels = _declare(_ggml, "ggml_opt_dataset_labels", _P, _P)
-constant_params = ctypes.cast(_ggml.ggml_opt_get_constant_optimizer_params, _P)
+dataset_free = declare(ggml, "ggml_opt_dataset_free", None, _P)
+dataset_data = declare(ggml, "ggml_opt_dataset_data", _P, _P)
+dataset_labels = declare(ggml, "ggml_opt_dataset_labels", _P, _P)
+constant_params = ctypes.cast(ggml.ggml_opt_get_constant_optimizer_params, _P)
 
 # The call that computes gives the GIL away; the binding's declaration has no last field.
 _llama = ctypes.CDLL(native._lib._name)
-opt_init = _declare(_llama, "llama_opt_init", None, _P, _P, OptParams)
-opt_epoch = _declare(_llama, "llama_opt_epoch", None, _P, _P, _P, _P, _I64, _P, _P)
-
-
-def read_tensor(pointer: int) -> Any:
-    """The tensor at an address.
-
-    Raises:
-        EngineError: This build of the library lays tensors out otherwise.
-    """
-    tensor = Tensor.from_address(pointer)
-    name_at = ctypes.cast(_name_address(pointer), _P).value
-    if name_at != pointer + Tensor.name.offset or tensor.data != tensor_data(pointer):
-        raise EngineError(
-            "this build of llama.cpp lays tensors out in another way than is known here",
-            hint="pip install llama-cpp-python==0.3.36",
-        )
-    return tensor
+opt_init = declare(_llama, "llama_opt_init", None, _P, _P, OptParams)
+opt_epoch = declare(_llama, "llama_opt_epoch", None, _P, _P, _P, _P, _I64, _P, _P)
 
 
 def numbers(pointer: int) -> Float32:
@@ -141,6 +93,3 @@ def dataset_numbers(tensor: int, n: int) -> NDArray[np.int32]:
     """The ids of a dataset's only row, in place."""
     ids = ctypes.cast(tensor_data(tensor), ctypes.POINTER(ctypes.c_int32))
     return np.ctypeslib.as_array(ids, (n,))
-
-
-_name_address = _declare(ctypes.PyDLL(_ggml._name), "ggml_get_name", _P, _P)

@@ -18,6 +18,8 @@ Record: TypeAlias = dict[str, float | int]
 
 LINEARS = tuple(name.rpartition(".")[2] for name in GGUF_LINEARS)
 CTX_STEP = 256
+MAX_THREADS = 1024
+"""A thread that the system refuses ends the process."""
 DEFAULT_LEARNING_RATES: dict[Optimizer, float] = {"adamw": 1e-4, "sgd": 1e-1}
 
 
@@ -168,7 +170,7 @@ def check_request(request: NativeRequest) -> None:
         ("n_epochs", request.n_epochs >= 1, "at least 1"),
         ("n_steps", request.n_steps is None or request.n_steps >= 1, "at least 1"),
         ("batch_size", request.batch_size >= 1, "at least 1"),
-        ("n_threads", request.n_threads >= 1, "at least 1"),
+        ("n_threads", 1 <= request.n_threads <= MAX_THREADS, f"from 1 to {MAX_THREADS}"),
         ("learning_rate", 0 < request.peak_learning_rate < 1e3, "more than 0"),
         ("warmup", 0 <= request.warmup < 1, "a share from 0 up to 1"),
         ("max_grad_norm", request.max_grad_norm >= 0, "0 or more"),

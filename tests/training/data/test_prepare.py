@@ -64,7 +64,8 @@ LONG = {"prompt": "a", "completion": "word " * 200}
             "chosen",
         ),
         ("kto", GOOD, "label"),
-        ("kto", {"prompt": "a", "completion": "A", "label": "yes"}, "label"),
+        ("kto", {"prompt": "a", "completion": "A", "label": "yes"}, "'yes', which is neither"),
+        ("kto", {"prompt": "a", "completion": "A", "label": 1}, "1, which is neither"),
         ("grpo", {"messages": [{"role": "assistant", "content": "a"}]}, "prompt"),
         ("grpo", {"text": "a"}, "sft"),
     ],
@@ -99,7 +100,7 @@ def test_skipped_rows_are_counted_and_remembered(prepare) -> None:
 def test_nothing_left_to_learn_is_an_error_even_where_bad_rows_are_skipped(prepare) -> None:
     with pytest.raises(InvalidData, match=r"rows\.jsonl:1"):
         prepare("{", skip_bad=True)
-    with pytest.raises(InvalidData):
+    with pytest.raises(InvalidData, match="no row"):
         prepare()
 
 
@@ -141,6 +142,9 @@ def test_a_cut_that_leaves_nothing_to_learn_is_a_bad_row(prepare) -> None:
         prepare(row, max_length=64, overlong="truncate")
     with pytest.raises(InvalidData, match="prompt alone"):
         prepare({**row, "label": True}, method="kto", max_length=64, overlong="truncate")
+    rows = {"prompt": "a", "completion": "A"}, row
+    data = prepare(*rows, max_length=64, overlong="truncate", skip_bad=True)
+    assert (data.n_skipped, data.n_truncated) == (1, 0)
 
 
 def test_the_fingerprint_is_of_what_is_learned_and_not_of_where_it_lies(

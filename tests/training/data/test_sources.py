@@ -94,6 +94,12 @@ def test_a_source_that_is_not_there_is_an_error(name: str, monkeypatch, tmp_path
         list(read_source(name))
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "~nobody-of-that-name/a.jsonl", "a\0b.jsonl"])
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name: str) -> None:
+    with pytest.raises(InvalidData, match="there is no file"):
+        list(read_source(name))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -155,6 +161,25 @@ def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 nothing of the kind PAR1")
     with pytest.raises(InvalidData):
         list(read_source(str(path)))
+
+
+@pytest.mark.parity
+def test_a_parquet_file_with_a_text_that_is_no_utf_8_is_an_error(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    text = pyarrow.array([b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": text}), tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match="utf-8"):
+        list(read_source(str(tmp_path / "a.parquet")))
+
+
+@pytest.mark.parity
+def test_a_dataset_that_comes_as_a_script_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text("import datasets", encoding="utf-8")
+    with pytest.raises(InvalidData, match="script"):
+        list(dataset_rows(str(script), name="me/mine"))
 
 
 @pytest.mark.parity

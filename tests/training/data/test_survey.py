@@ -48,6 +48,8 @@ def test_packing_computes_less_than_padding(survey) -> None:
     assert found.packed.n_tokens < found.padded.n_tokens
     assert found.packed.efficiency > 0.9 > found.padded.efficiency
     assert found.packed.n_rows < found.padded.n_rows == 39
+    # torch computes a masked row whole.
+    assert found.packed.n_pairs == found.packed.n_rows * 128**2
 
 
 def test_preferences_are_two_texts_and_are_not_packed(survey) -> None:
@@ -103,6 +105,13 @@ def test_cost_is_estimated_as_far_as_model_and_machine_are_known(survey) -> None
         for rate in (10.0, 100.0)
     )
     assert slow == pytest.approx(10 * fast)
+
+
+def test_the_time_is_that_of_the_rows_there_are_and_not_of_whole_batches(survey) -> None:
+    plan = Plan(batch_size=32, accumulate=4, n_epochs=2)
+    found = survey(*ROWS, plan=plan, config=DEMO, speed=Speed(tokens_per_s=10.0))
+    assert found.n_steps == 2
+    assert found.duration.seconds == pytest.approx(2 * found.padded.n_tokens / 10.0)
 
 
 def test_more_epochs_take_longer_in_proportion(survey) -> None:

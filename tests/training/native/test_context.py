@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from qwenkit.backends.base import Rows
 from qwenkit.backends.llamacpp.backend import LlamaBackend
 from qwenkit.backends.llamacpp.context import LlamaOptions
+from qwenkit.errors import EngineError
 from qwenkit.models.resolve import ResolvedModel
 from qwenkit.training.data.samples import Sample
 from qwenkit.training.native.base import gguf_names, open_base
@@ -178,3 +181,15 @@ def test_the_loss_of_an_untouched_model_is_that_of_its_logits(
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -sum(log_probs[i - 1, text.ids[i]] for i in range(4, n))
     assert lab.context.loss(windows(text)[0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_that_could_not_be_written_whole_is_not_there(lab: Lab, tmp_path: Path) -> None:
+    lab.context.save(tmp_path / "whole.gguf")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(EngineError, match=r"cut\.gguf"):
+            lab.context.save(tmp_path / "cut.gguf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.gguf"]

@@ -230,10 +230,14 @@ def test_a_killed_run_leaves_nothing_half_written_and_can_be_gone_on_with(
         **fields,
     )
     script = (
-        "import pickle, sys\n"
+        "import pickle, signal, sys\n"
         "from qwenkit.training.native.train import train_native\n"
         "request = pickle.load(sys.stdin.buffer)\n"
-        "train_native(request, on_record=lambda r: print(r['step'], flush=True))\n"
+        "def tell(record):\n"
+        "    print(record['step'], flush=True)\n"
+        "    if record['step'] == 5:\n"
+        "        signal.pause()\n"
+        "train_native(request, on_record=tell)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -300,6 +304,7 @@ def test_numbers_that_overflow_end_training_with_an_error(train: Train, tmp_path
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"warmup": 1.0}, "warmup"),
         ({"batch_size": 0}, "batch_size"),
+        ({"n_threads": 100_000}, "n_threads"),
     ],
 )
 def test_what_would_end_the_process_is_refused_before(

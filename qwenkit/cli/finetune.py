@@ -91,6 +91,7 @@ def finetune(
     A run can be stopped at any moment, and goes on from its newest checkpoint. Several GPUs train
     together by `accelerate launch -m qwenkit finetune`.
     """
+    from qwenkit.errors import UsageError
     from qwenkit.training.run_config import make_config
 
     named = {
@@ -104,9 +105,9 @@ def finetune(
         "qat": qat,
         "qat_baseline": qat_baseline,
     }
+    if resume is not None and output is not None:
+        raise UsageError("--resume goes on in its own folder", hint="leave out --output")
     given = {name: value for name, value in named.items() if value is not None}
-    if "targets" in options:
-        options["targets"] = options["targets"].split(",")
     values = _from_files(config, resume) | given | options | _assignments(set_ or [])
     if dry_run:
         values.setdefault("output", Path("run"))  # nothing is written
@@ -127,9 +128,10 @@ def _from_files(config: Path | None, resume: Path | None) -> dict[str, Any]:
     if resume is not None:
         saved = RunFolder(resume).saved_config()["choices"]
         values |= {name: value for name, value in saved.items() if value is not None}
-        values["output"] = resume
     if config is not None:
         values |= read_config_file(config)
+    if resume is not None:
+        values["output"] = resume
     return values
 
 
@@ -196,7 +198,9 @@ def _train_native(config: RunConfig, *, resume: bool, json: bool) -> None:
         offline=spec.hub_offline,
         progress=console.progress,
     )
-    made = finetune_native(config, model, resume=resume, progress=console.progress)
+    made = finetune_native(
+        config, model, resume=resume, progress=console.progress, tell=console.note
+    )
     if json:
         console.print_json(console.plain(made))
         return
@@ -208,7 +212,7 @@ def _train_native(config: RunConfig, *, resume: bool, json: bool) -> None:
         ("Loss", f"{training.epochs[0].loss:.3f} → {training.epochs[-1].loss:.3f}"),
         ("Rank keeps", f"{training.share:.1%} of the change"),
     ]
-    _show_finished(made.output, rows, made.finished)
+    _show_finished(made.output, rows, made.finished, made.finished.commands)
 
 
 def _show_stopped(made: Stopped, *, json: bool) -> None:
@@ -235,14 +239,17 @@ def _show(made: FinetuneReport) -> None:
         rows.append(
             (str(artefact.scheme), f"{artefact.path} ({console.size(artefact.size_bytes)})")
         )
-    _show_finished(made.output, rows, made.finished)
+    commands = made.qat.commands if made.qat is not None else made.finished.commands
+    _show_finished(made.output, rows, made.finished, commands)
     if made.qat is not None and made.qat.report is not None:
         _show_qat(made.qat.report)
     if made.verdict is not None and made.verdict.flagged:
         console.note(f"worse than before: {made.verdict.reason}")
 
 
-def _show_finished(output: Path, rows: list[tuple[str, str]], finished: Finished) -> None:
+def _show_finished(
+    output: Path, rows: list[tuple[str, str]], finished: Finished, commands: tuple[str, ...]
+) -> None:
     rows += [
         (each.kind, f"{each.path} ({console.size(each.size_bytes)})") for each in finished.artefacts
     ]
@@ -253,7 +260,7 @@ def _show_finished(output: Path, rows: list[tuple[str, str]], finished: Finished
     console.table("", ["Trained", str(output)], rows)
     if finished.note:
         console.note(finished.note)
-    for command in finished.commands:
+    for command in commands:
         console.note(command)
 
 

@@ -57,8 +57,8 @@ def plan_of(config: RunConfig, *, precision: Precision, device: str) -> Plan:
     lora, loop = config.lora, config.loop
     packs = loop.packing and config.run.method == "sft"
     return Plan(
-        batch_size=loop.batch_size,
-        accumulate=loop.accumulate,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
         n_epochs=loop.n_epochs,
         n_steps=loop.n_steps,
         row_length=config.data.max_length if packs else None,

@@ -10,13 +10,14 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from qwenkit.errors import InvalidSettings, OutOfMemory
+from qwenkit.errors import InvalidSettings, OutOfMemory, QwenkitError
 from qwenkit.extras import import_extra
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.training.processes import join_processes
+from qwenkit.training.processes import Processes, join_processes
 from qwenkit.training.quiet import quiet
 from qwenkit.training.request import FinetuneReport, FinetuneRequest, Stopped
 from qwenkit.training.run_config import RunConfig
+from qwenkit.training.run_folder import RunFolder
 from qwenkit.training.session import Session
 from qwenkit.training.watching import Watch, unwatched
 
@@ -53,7 +54,31 @@ def finetune(
         if not processes.is_main:
             progress, watch, tell = silent, unwatched, lambda _: None
         with _failures_named(request), processes:
-            return Session(request, processes, progress=progress, watch=watch, tell=tell).run()
+            session = _open_session(
+                processes,
+                lambda: Session(request, processes, progress=progress, watch=watch, tell=tell),
+            )
+            if session is None:
+                return None
+            with RunFolder(request.config.run.output).interruption_told(tell):
+                return session.run()
+
+
+def _open_session(processes: Processes, make: Callable[[], Session]) -> Session | None:
+    """Make a session; where it fails in all processes, only the first one says why.
+
+    Returns:
+        None in the others.
+    """
+    try:
+        session = make()
+    except QwenkitError:
+        is_told_elsewhere = not processes.any(False) and not processes.is_main
+        if is_told_elsewhere:
+            return None
+        raise
+    processes.any(True)
+    return session
 
 
 @contextmanager
@@ -74,8 +99,9 @@ def _failures_named(request: FinetuneRequest) -> Iterator[None]:
 
 def _leaner(config: RunConfig) -> str:
     """What would take less memory, the cheapest first."""
+    least = 2 if config.run.method == "kto" else 1
     steps = {
-        "--batch-size 1 with more --accumulate": config.loop.batch_size > 1,
+        "a smaller --batch-size with more --accumulate": config.batch_size > least,
         "--gradient-checkpointing": config.loop.gradient_checkpointing is False,
         "a smaller --max-length": True,
         "LoRA instead of --full": config.lora.full,

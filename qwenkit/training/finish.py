@@ -7,6 +7,7 @@ checkpoint's shape.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,11 +129,14 @@ def keep_model(written: Path, folder: RunFolder, *, checkpoint: Path) -> None:
                 shutil.copyfile(checkpoint / name, partial / name)
 
 
-def finish_adapter(folder: RunFolder, *, checkpoint: Path | None, is_judge: bool) -> Finished:
+def finish_adapter(
+    folder: RunFolder, *, base_name: str, checkpoint: Path | None, is_judge: bool
+) -> Finished:
     """Write the adapter for both runtimes, read all three back and compare them.
 
     Args:
         folder: The run's; its PEFT folder is there.
+        base_name: What the base is called: a Hub id or a path.
         checkpoint: The base; without one there are no slots to write an .onnx_adapter for.
         is_judge: Whether it is a reward model's, which no runtime serves.
 
@@ -141,11 +145,14 @@ def finish_adapter(folder: RunFolder, *, checkpoint: Path | None, is_judge: bool
     """
     peft = _artefact("peft", folder.adapter)
     if is_judge:
-        commands = (f"qwenkit finetune … --method grpo --set rewards=judge:{folder.adapter}",)
+        word = shlex.quote(f"rewards=judge:{folder.adapter}")
+        commands = (f"qwenkit finetune … --method grpo --set {word}",)
         return Finished(artefacts=(peft,), checks={}, note=_ONLY_JUDGES, commands=commands)
     lora = read_adapter(folder.adapter)
     if lora.is_dora:
-        merge = f"qwenkit lora merge MODEL {folder.adapter} {folder.path / 'merged'}"
+        merge = shlex.join(
+            ("qwenkit", "lora", "merge", base_name, str(folder.adapter), f"{folder.path}/merged")
+        )
         return Finished(artefacts=(peft,), checks={}, note=_ONLY_MERGED, commands=(merge,))
     write_adapter(lora, folder.gguf_adapter, kind="gguf", base=None)
     artefacts = [peft, _artefact("gguf", folder.gguf_adapter)]
@@ -163,7 +170,7 @@ def finish_adapter(folder: RunFolder, *, checkpoint: Path | None, is_judge: bool
         artefacts=tuple(artefacts),
         checks=checks,
         note=note,
-        commands=tuple(_load_commands(artefacts, folder.path.name)),
+        commands=tuple(_load_commands(artefacts, folder.path.name, base_name)),
     )
 
 
@@ -173,8 +180,13 @@ def finish_model(folder: RunFolder) -> Finished:
         artefacts=(_artefact("model", folder.model),),
         checks={},
         note="",
-        commands=(f"qwenkit serve --model {folder.model}",),
+        commands=(serve_command(str(folder.model)),),
     )
+
+
+def serve_command(model: str) -> str:
+    """The command that serves a model."""
+    return f"qwenkit serve --model {shlex.quote(model)}"
 
 
 def _why_no_onnx(checkpoint: Path | None) -> str:
@@ -183,12 +195,13 @@ def _why_no_onnx(checkpoint: Path | None) -> str:
     return "" if find_spec("onnxruntime") else _NO_ONNX
 
 
-def _load_commands(artefacts: Sequence[Artefact], name: str) -> Iterator[str]:
-    files = {each.kind: each.path for each in artefacts}
-    yield f"qwenkit lora load {name} {files['gguf']}"
-    yield f"LORA_PATHS={files['gguf']} qwenkit serve"
+def _load_commands(artefacts: Sequence[Artefact], name: str, base_name: str) -> Iterator[str]:
+    files = {each.kind: shlex.quote(str(each.path)) for each in artefacts}
+    serve = serve_command(base_name)
+    yield f"qwenkit lora load {shlex.quote(name)} {files['gguf']}"
+    yield f"LORA_PATHS={files['gguf']} {serve}"
     if "onnx_adapter" in files:
-        yield f"RUNTIME_BACKEND=onnx LORA_PATHS={files['onnx_adapter']} qwenkit serve"
+        yield f"RUNTIME_BACKEND=onnx LORA_PATHS={files['onnx_adapter']} {serve}"
 
 
 def _artefact(kind: str, path: Path) -> Artefact:

@@ -23,7 +23,7 @@ from qwenkit.training.data.samples import PreparedData, PromptSample
 from qwenkit.training.evaluate import Evaluation
 from qwenkit.training.job import Job
 from qwenkit.training.judge import load_judge
-from qwenkit.training.rewards import Reward, load_rewards
+from qwenkit.training.rewards import Reward, check_fields, load_rewards
 from qwenkit.training.tokenised import Columns, build_trainer, samples_of, tokenised
 
 GrpoLoss: TypeAlias = Literal["dapo", "grpo", "dr_grpo", "bnpo"]
@@ -99,6 +99,7 @@ def make_trainer(job: Job, options: GrpoOptions) -> Any:
     samples = samples_of(job.train, PromptSample)
     if job.held_out is not None:
         samples += samples_of(job.held_out, PromptSample)
+    check_fields(rewards, samples)
 
     def columns(data: PreparedData) -> Columns:
         first = 0 if data is job.train else n_train
@@ -163,11 +164,13 @@ def evaluate_rewards(
         progress: Counts answers.
 
     Raises:
-        InvalidData: The samples are no prompts.
+        InvalidData: The samples are no prompts, or lack a field that a reward compares with.
     """
+    samples = samples_of(data, PromptSample)
+    check_fields(rewards, samples)
     answers = generate_answers(
         model,
-        samples_of(data, PromptSample),
+        samples,
         reader,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qwenkit.errors import InvalidSettings
@@ -32,7 +33,7 @@ def read_inputs(
     """
     run = config.run
     share = run.held_out_share
-    if run.eval is not None and run.eval in run.data:
+    if share is None and run.eval is not None and _is_among(str(run.eval), run.data):
         raise InvalidSettings(
             f"`{run.eval}` is trained on, so measuring on it says nothing",
             hint="name other data, or hold out a share: --eval 0.05",
@@ -52,3 +53,9 @@ def read_inputs(
         if share is not None:
             return hold_out(train, share, seed=config.loop.seed)
         return train, prepare(str(run.eval)) if run.eval is not None else None
+
+
+def _is_among(name: str, sources: Sequence[str]) -> bool:
+    """Whether it is one of the sources, however spelled, or lies in a folder that is one."""
+    path = Path(name).resolve()
+    return any({path, *path.parents} & {Path(source).resolve()} for source in sources)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,11 @@ class Loop:
     _held_out_loss: float | None = None
     _recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_N_RECENT))
 
+    def take_up(self, records: Sequence[Record]) -> None:
+        """Stand where a run that has taken all of its steps stood, by its lines of metrics."""
+        if records:
+            self.step, self.epoch = int(records[-1]["step"]), records[-1]["epoch"]
+
     def begin(self, step: int, n_steps: int) -> None:
         """Take the time, and begin to show."""
         self.step, self.n_steps = step, n_steps
@@ -95,9 +100,10 @@ class Loop:
         every = _interval(self.options.save_every, self.n_steps)
         control.should_save = self.is_stopped or _is_due(every, self.step, is_last)
         if control.should_save:
+            self._require_space(model)
+        if control.should_save or is_last:
             # The loss is looked at before anything is kept.
             control.should_log = True
-            self._require_space(model)
         every = _interval(self.options.eval_every, self.n_steps)
         if not self.is_stopped and _is_due(every, self.step, is_last):
             found = self.look(model)

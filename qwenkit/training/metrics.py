@@ -8,7 +8,7 @@ each name with `held_out_` before it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -49,6 +49,18 @@ def read_metrics(path: Path) -> list[Record]:
 
 def cut_back(path: Path, *, step: int) -> None:
     """Forget what was measured after a step."""
-    kept = [record for record in read_metrics(path) if record["step"] <= step]
+    _write(path, [record for record in read_metrics(path) if record["step"] <= step])
+
+
+def cut_last_look(path: Path) -> None:
+    """Forget what a run whose end comes again found of held-out data at its end."""
+    records = read_metrics(path)
+    last = max((record["step"] for record in records), default=0)
+    _write(path, [each for each in records if each["step"] < last or "loss" in each])
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
     with atomic_file(path) as partial:
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        partial.write_text(
+            "".join(json.dumps(record) + "\n" for record in records), encoding="utf-8"
+        )

@@ -6,7 +6,7 @@ Knows which choices such a run can follow, and refuses those that would mean not
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -55,6 +55,7 @@ def finetune_native(
     *,
     resume: bool = False,
     progress: ProgressFactory = silent,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> NativeRunReport:
     """Train an adapter by llama.cpp, and leave a run folder.
 
@@ -66,6 +67,7 @@ def finetune_native(
         model: The base, as `resolve` finds it with `dtype="f32"`.
         resume: Go on with the run that is in the output folder.
         progress: Told of reading and of steps.
+        tell: Told what a person should know at once.
 
     Raises:
         InvalidSettings: A choice that this trainer can't follow; the folder is there already; or
@@ -92,12 +94,14 @@ def finetune_native(
     if resume:
         folder.check_same(record)
     request = _request(config, model, resume=resume, train=train, held_out=held_out)
-    with folder.held():
+    with folder.held(), folder.interruption_told(tell):
         write_json(folder.environment, describe_environment(("llama-cpp-python", "numpy")))
         write_json(folder.config, record)
         with _metrics(folder) as log:
             made = train_native(request, progress=progress, on_record=log.add)
-        finished = finish_adapter(folder, checkpoint=model.checkpoint, is_judge=False)
+        finished = finish_adapter(
+            folder, base_name=config.run.model, checkpoint=model.checkpoint, is_judge=False
+        )
         title = f"llama.cpp on {config.run.model}, {len(train.samples):,} samples"
         if find_spec("matplotlib") is not None:
             plot_loss(made.records, folder.picture, title=title)
@@ -162,7 +166,7 @@ def _request(
         n_epochs=int(loop.n_epochs),
         n_steps=loop.n_steps,
         n_ctx=config.data.max_length,
-        batch_size=loop.batch_size,
+        batch_size=config.batch_size,
         max_grad_norm=loop.max_grad_norm,
         project_every=own.project_every,
         seed=loop.seed,

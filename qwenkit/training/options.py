@@ -26,6 +26,12 @@ LEARNING_RATES: dict[Method, float] = {
 }
 """The highest learning rate of a LoRA, by method: ten times what TRL takes for all weights."""
 
+BATCH_SIZES: dict[Method, int] = {"kto": 4}
+"""What a process computes at once, of methods that learn from samples of one batch together."""
+
+SAMPLES_A_STEP = 8
+"""A process computes at least so many, in batches of any size, before the weights change."""
+
 FULL_SHARE = 0.1
 """Of a LoRA's learning rate suits full training (Schulman et al., LoRA Without Regret, 2025)."""
 
@@ -77,8 +83,9 @@ class LoopOptions:
     Args:
         n_epochs: How often the data is gone through.
         n_steps: Changes of the weights, instead of `n_epochs`.
-        batch_size: Samples, pairs or packed rows that one process computes at once.
-        accumulate: Such batches before the weights change.
+        batch_size: Samples, pairs or packed rows that one process computes at once; None takes the
+            method's default: 4 for kto, 1 for the others.
+        accumulate: Such batches before the weights change; None takes as many as make 8 samples.
         learning_rate: The highest; None takes the method's default, a tenth of it in full training.
         schedule: How it falls after `warmup`: to 0 along half a cosine or a line, or not at all.
         warmup: Share of the steps in which it rises.
@@ -101,8 +108,8 @@ class LoopOptions:
 
     n_epochs: float = 3.0
     n_steps: int | None = None
-    batch_size: int = 1
-    accumulate: int = 8
+    batch_size: int | None = None
+    accumulate: int | None = None
     learning_rate: float | None = None
     schedule: Schedule = "cosine"
     warmup: float = 0.03
@@ -124,20 +131,27 @@ class LoopOptions:
         _require(self, "warmup", 0 <= self.warmup < 1, "a share from 0 up to 1")
         rate = self.learning_rate
         _require(self, "learning_rate", rate is None or 0 < rate < math.inf, "more than 0")
-        for name in ("batch_size", "accumulate", "keep_checkpoints", "log_every"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("batch_size", "accumulate", "keep_checkpoints", "log_every", "n_threads"):
+            value = getattr(self, name)
+            _require(self, name, value is None or value >= 1, "at least 1")
         for name in ("weight_decay", "max_grad_norm", "seed"):
             _require(self, name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("save_every", "eval_every"):
             value = getattr(self, name)
             _require(self, name, value is None or value >= 0, "0 or more")
-        threads = self.n_threads
-        _require(self, "n_threads", threads is None or threads >= 1, "at least 1")
 
     def checkpoints_on(self, device: str) -> bool:
         """Whether layers are computed again on the way back, on a kind of device."""
         chosen = self.gradient_checkpointing
         return device != "cpu" if chosen is None else chosen
+
+    def batch(self, method: Method) -> int:
+        """What one process computes at once, the method's own where nothing was chosen."""
+        return self.batch_size or BATCH_SIZES.get(method, 1)
+
+    def batches(self, method: Method) -> int:
+        """Such batches before the weights change."""
+        return self.accumulate or math.ceil(SAMPLES_A_STEP / self.batch(method))
 
     def peak_learning_rate(self, method: Method, *, full: bool) -> float:
         """The highest learning rate, the method's own where none was chosen."""

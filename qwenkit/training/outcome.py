@@ -56,14 +56,14 @@ def make_report(
     records = read_metrics(folder.metrics)
     losses = [record["loss"] for record in records if "loss" in record]
     n_steps = int(max((record["step"] for record in records), default=0))
-    tokens = learned.loop.tokens_per_step
+    n_taken, tokens = n_steps - learned.first_step, learned.loop.tokens_per_step
     report = FinetuneReport(
         output=folder.path,
         n_steps=n_steps,
         n_samples=len(train.samples),
         n_tokens=train.n_tokens,
         seconds=learned.seconds,
-        tokens_per_s=tokens and (n_steps - learned.first_step) * tokens / learned.seconds,
+        tokens_per_s=n_taken * tokens / learned.seconds if n_taken and tokens else None,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
         before=learned.before,

@@ -6,9 +6,10 @@ made of the same data. Without one the base is what is quantised after training.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,15 +17,19 @@ from typing import Any
 from qwenkit.errors import InvalidSettings
 from qwenkit.extras import import_extra
 from qwenkit.models.progress import ProgressFactory
-from qwenkit.quality.measure import N_CTX
+from qwenkit.quality.tokens import MIN_WINDOW
 from qwenkit.training import base_model
 from qwenkit.training.data.samples import PreparedData
+from qwenkit.training.finish import serve_command
 from qwenkit.training.options import LoraOptions
 from qwenkit.training.qat.finish import QatArtefact, finish_qat, write_full_precision
 from qwenkit.training.qat.plot import write_report
 from qwenkit.training.qat.report import QatReport, held_out_tokens, qat_report
 from qwenkit.training.qat.scheme import find_scheme
+from qwenkit.training.run_config import RunOptions
 from qwenkit.training.run_folder import RunFolder
+
+_COMPARED = ".compared-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +39,25 @@ class QatOutcome:
     Args:
         artefact: The quantised model.
         report: Its perplexity beside others'; None without held-out data.
+        commands: How to use it.
     """
 
     artefact: QatArtefact
     report: QatReport | None
+    commands: tuple[str, ...]
 
 
-def check_baseline(baseline: Path | None) -> None:
-    """Refuse a run to compare with that left no adapter.
+def check_qat(run: RunOptions) -> None:
+    """Refuse a grid that there is none of, and a run to compare with that left no adapter.
 
     Raises:
-        InvalidSettings: It did not.
+        InvalidSettings: One of them was named, or a run without any grid.
     """
+    baseline = run.qat_baseline
+    if run.qat is not None:
+        find_scheme(run.qat)
+    elif baseline is not None:
+        raise InvalidSettings("qat_baseline means nothing without a grid", hint="--qat SCHEME")
     if baseline is not None and not RunFolder(baseline).adapter.is_dir():
         raise InvalidSettings(
             f"`{baseline}` holds no adapter to compare with",
@@ -63,9 +75,9 @@ def check_held_out(held_out: PreparedData | None) -> None:
     if held_out is None:
         return
     n_tokens = len(held_out_tokens(held_out))
-    if n_tokens < N_CTX:
+    if n_tokens < MIN_WINDOW:
         raise InvalidSettings(
-            f"the held-out data has {n_tokens} tokens, and measuring a grid takes {N_CTX}",
+            f"the held-out data has {n_tokens} tokens, and measuring a grid takes {MIN_WINDOW}",
             hint="hold more out, or leave out --eval",
         )
 
@@ -98,8 +110,10 @@ def finish_qat_run(
     is_gguf = find_scheme(scheme).runtime == "llama.cpp"
     target = folder.path / (f"model-{scheme}.gguf" if is_gguf else f"model-{scheme}")
     artefact = finish_qat(model, scheme, checkpoint=checkpoint, target=target, progress=progress)
+    serve = serve_command(str(target))
+    commands = (serve if is_gguf else f"RUNTIME_BACKEND=onnx {serve}",)
     if held_out is None:
-        return QatOutcome(artefact=artefact, report=None)
+        return QatOutcome(artefact=artefact, report=None, commands=commands)
     with _others(artefact, checkpoint, baseline, progress) as others:
         report = qat_report(
             scheme,
@@ -110,8 +124,11 @@ def finish_qat_run(
             trained=others.get("trained"),
             progress=progress,
         )
+    # The others are gone by now.
+    rows = tuple(row if row.part == "qat" else replace(row, path=None) for row in report.rows)
+    report = replace(report, rows=rows)
     write_report(report, folder.path)
-    return QatOutcome(artefact=artefact, report=report)
+    return QatOutcome(artefact=artefact, report=report, commands=commands)
 
 
 @contextmanager
@@ -120,7 +137,9 @@ def _others(
 ) -> Iterator[dict[str, Path]]:
     """The models to compare with, which are only there for the comparison."""
     suffix = ".gguf" if artefact.runtime == "llama.cpp" else ""
-    with TemporaryDirectory(dir=artefact.path.parent, prefix=".compared-") as temporary:
+    for left in artefact.path.parent.glob(f"{_COMPARED}*"):
+        shutil.rmtree(left)  # by a run that was killed here
+    with TemporaryDirectory(dir=artefact.path.parent, prefix=_COMPARED) as temporary:
         paths = {
             name: Path(temporary, f"{name}{suffix}")
             for name in ("base", "ptq", *(["trained"] if baseline else []))

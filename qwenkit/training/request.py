@@ -9,6 +9,7 @@ from qwenkit.training.evaluate import Evaluation, Verdict
 from qwenkit.training.finish import Finished
 from qwenkit.training.qat_run import QatOutcome
 from qwenkit.training.run_config import RunConfig
+from qwenkit.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class FinetuneRequest:
     @property
     def again(self) -> str:
         """The command that goes on with the run."""
-        return f"qwenkit finetune --resume {self.config.run.output}"
+        return RunFolder(self.config.run.output).again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from typing import Any, TypeAlias
 
 from qwenkit.chat.messages import JsonValue
 from qwenkit.errors import InvalidData, InvalidSettings
+from qwenkit.training.data.samples import PromptSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,13 @@ class Reward:
         name: What reports call it.
         weight: Its part of the sum.
         score: Judges answers.
+        compared_with: The rows' field that answers are compared with; None compares with none.
     """
 
     name: str
     weight: float
     score: ScoreAll = field(repr=False)
+    compared_with: str | None = None
 
 
 def load_rewards(words: Sequence[str], *, judge: Callable[[Path], ScoreAll]) -> tuple[Reward, ...]:
@@ -101,13 +104,28 @@ def load_rewards(words: Sequence[str], *, judge: Callable[[Path], ScoreAll]) -> 
     return tuple(_load(word, judge) for word in words)
 
 
+def check_fields(rewards: Sequence[Reward], samples: Sequence[PromptSample]) -> None:
+    """Refuse rows without a field that their answers will be compared with.
+
+    Raises:
+        InvalidData: There is one.
+    """
+    for sample in samples:
+        for reward in rewards:
+            if reward.compared_with not in (None, *sample.fields):
+                raise InvalidData(
+                    f"{sample.place} has no field `{reward.compared_with}` to compare answers with",
+                    hint="name a field that every row has",
+                )
+
+
 def _load(word: str, judge: Callable[[Path], ScoreAll]) -> Reward:
     name, weight = _weighed(word)
     kind, _, rest = name.partition(":")
     match kind:
         case "exact" | "contains" if rest:
             fits = str.__eq__ if kind == "exact" else str.__contains__
-            return Reward(name, weight, _each(name, _against(rest, fits)))
+            return Reward(name, weight, _each(name, _against(rest, fits)), rest)
         case "json" if not rest:
             return Reward(name, weight, _each(name, _is_json))
         case "length" if rest:
@@ -132,11 +150,6 @@ def _weighed(word: str) -> tuple[str, float]:
 
 def _against(name: str, fits: Callable[[str, str], bool]) -> RewardFunction:
     def score(answer: Answer) -> float:
-        if name not in answer.fields:
-            raise InvalidData(
-                f"{answer.place} has no field `{name}` to compare the answer with",
-                hint="name a field that every row has",
-            )
         value = answer.fields[name]
         wanted = value if isinstance(value, list) else [value]
         return float(any(fits(answer.text.strip(), str(each).strip()) for each in wanted))

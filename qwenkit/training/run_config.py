@@ -6,6 +6,7 @@ trained decides which of the methods' own names there are. Knows no file format 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -52,6 +53,10 @@ class RunOptions:
     margin: float = 0.05
     qat: str | None = None
     qat_baseline: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.inf:
+            raise InvalidSettings(f"margin is {self.margin}, it should be a share of 0 or more")
 
     @property
     def held_out_share(self) -> float | None:
@@ -108,6 +113,16 @@ class RunConfig:
     def learning_rate(self) -> float:
         """The highest learning rate."""
         return self.loop.peak_learning_rate(self.run.method, full=self.lora.full)
+
+    @property
+    def batch_size(self) -> int:
+        """What one process computes at once."""
+        return self.loop.batch(self.run.method)
+
+    @property
+    def accumulate(self) -> int:
+        """Such batches before the weights change."""
+        return self.loop.batches(self.run.method)
 
     def changed(self) -> frozenset[str]:
         """The names of what is not as it is by default."""
@@ -178,14 +193,23 @@ def _part(kind: type[Options], values: Mapping[str, Any]) -> Options:
     chosen = {name: values[name] for name in names_of(kind) if name in values}
     for field in fields(kind):  # type: ignore[arg-type]
         if str(field.type).startswith("tuple") and isinstance(chosen.get(field.name), str):
-            chosen[field.name] = [chosen[field.name]]
+            chosen[field.name] = _several(field.name, chosen[field.name])
     try:
         return TypeAdapter(kind).validate_python(chosen)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         name = first["loc"][0] if first["loc"] else "?"
+        if first["type"] == "missing":
+            raise InvalidSettings(
+                f"no `{name}` is given", hint=f"--set {name}=…, or `{name}` in the file of --config"
+            ) from exc
         given = chosen.get(str(name))
         raise InvalidSettings(f"`{name}` is {given!r}: {_lower(first['msg'])}") from exc
+
+
+def _several(name: str, text: str) -> list[str]:
+    """Names of matrices stand with commas between them; elsewhere a comma may be part of a name."""
+    return [word.strip() for word in text.split(",")] if name == "targets" else [text]
 
 
 def _lower(sentence: str) -> str:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,12 @@ from qwenkit.errors import InvalidSettings
 from qwenkit.models.atomic import atomic_file
 from qwenkit.models.checkpoint import read_json
 
-FREE = ("keep_checkpoints", "save_every", "log_every", "eval_every", "n_threads")
-"""Choices that a resumed run may make anew: they don't decide what is learned."""
+FREE = (
+    *("keep_checkpoints", "save_every", "log_every", "eval_every", "n_threads"),
+    *("margin", "qat_baseline", "model", "data", "eval"),
+)
+"""Choices that a resumed run may make anew: they don't decide what is learned. Where the base and
+the data are is one of them, since what they hold is compared by itself."""
 
 
 class RunFolder:
@@ -52,6 +57,11 @@ class RunFolder:
         self.report = path / "report.json"
 
     @property
+    def again(self) -> str:
+        """The command that goes on with the run."""
+        return f"qwenkit finetune --resume {shlex.quote(str(self.path))}"
+
+    @property
     def weights(self) -> Path:
         """Where what was learned is, or will be."""
         return self.model if self.model.is_dir() else self.adapter
@@ -65,12 +75,18 @@ class RunFolder:
         """Refuse to begin where something is.
 
         Raises:
-            InvalidSettings: Something is.
+            InvalidSettings: Something is, or nothing can be made there.
         """
         if self.path.exists():
             raise InvalidSettings(
                 f"`{self.path}` is there already",
-                hint=f"go on with it by --resume {self.path}, or name another --output",
+                hint=f"go on with it by `{self.again}`, or name another --output",
+            )
+        above = next(each for each in self.path.absolute().parents if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise InvalidSettings(
+                f"`{self.path}` can't be made: `{above}` is no folder that can be written to",
+                hint="name another --output",
             )
 
     def check_unfinished(self) -> None:
@@ -110,12 +126,23 @@ class RunFolder:
             InvalidSettings: There is none.
             ModelCorrupt: It is damaged.
         """
-        if not self.config.is_file():
+        saved = read_json(self.config) if self.config.is_file() else {}
+        if not isinstance(saved.get("choices"), dict):
             raise InvalidSettings(
-                f"`{self.path}` is no run: it holds no config.json",
+                f"`{self.path}` is no run: it holds no config.json with the choices of one",
                 hint="--resume takes the folder that --output named",
             )
-        return read_json(self.config)
+        return saved
+
+    @contextmanager
+    def interruption_told(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have whoever interrupts what is done here told how the run goes on, if it has begun."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.config.exists():
+                tell(f"stopped at once; go on: {self.again}")
+            raise
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -36,14 +36,14 @@ from qwenkit.training.finish import (
 from qwenkit.training.inputs import read_inputs
 from qwenkit.training.job import Job
 from qwenkit.training.loop import Loop, make_callback
-from qwenkit.training.metrics import MetricsLog, cut_back
+from qwenkit.training.metrics import MetricsLog, cut_back, cut_last_look, read_metrics
 from qwenkit.training.outcome import Learned, draw_metrics, make_report, stopped
 from qwenkit.training.processes import Processes
 from qwenkit.training.qat.prepare import prepare_qat
 from qwenkit.training.qat_run import (
     QatOutcome,
-    check_baseline,
     check_held_out,
+    check_qat,
     finish_qat_run,
 )
 from qwenkit.training.quiet import PACKAGES
@@ -66,7 +66,8 @@ class Session:
         tell: Told what a person should know at once.
 
     Raises:
-        InvalidSettings: Choices that the device or the data can't follow.
+        InvalidSettings: Choices that the device or the data can't follow; the folder is there
+            already; or what is resumed is another run.
         InvalidData: Rows can't be learned from.
     """
 
@@ -92,7 +93,7 @@ class Session:
         if config.lora.qlora:
             base_model.check_qlora(processes.device)
         _check_whole(config, processes)
-        check_baseline(config.run.qat_baseline)
+        check_qat(config.run)
         self._folder = RunFolder(config.run.output)
         self._checkpoints = Checkpoints(self._folder.checkpoints, keep=config.loop.keep_checkpoints)
         if request.resume:
@@ -102,22 +103,22 @@ class Session:
         self._train, self._held_out = read_inputs(config, request.checkpoint, progress=progress)
         if config.run.qat is not None:
             check_held_out(self._held_out)
+        self._record = self._describe()
+        if request.resume:
+            self._folder.check_same(self._record)
 
     def run(self) -> FinetuneReport | Stopped | None:
         """Train to the end, or until asked to stop.
 
         Raises:
-            InvalidSettings: What is resumed is another run, or the disk is full.
+            InvalidSettings: Options, data and LoRA don't go together, or the disk is full.
             ModelError: The base can't be trained.
             DecodeFailed: Training went astray.
         """
-        record = self._record()
-        if self._request.resume:
-            self._folder.check_same(record)
         self._processes.wait()  # nobody makes the folder while another still looks for it
         model = self._load_base()
         with self._folder.held() if self._processes.is_main else nullcontext():
-            start = self._begin(record)
+            start = self._begin()
             trainer = self._make_trainer(model)
             learned = self._learn(trainer, start)
             if not self._processes.is_main:
@@ -134,7 +135,7 @@ class Session:
                 qat=self._finish_qat(trainer.model),
             )
 
-    def _record(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         """What `config.json` says."""
         return {
             "choices": self._config.choices(),
@@ -148,16 +149,18 @@ class Session:
             },
         }
 
-    def _begin(self, record: dict[str, Any]) -> _Start:
+    def _begin(self) -> _Start:
         """Make the folder what it should be."""
         start = _Start(*(self._checkpoints.newest() or (0, None)))
         if self._processes.is_main:
             self._checkpoints.clear_work()
-            if not self._folder.is_trained:
+            if self._folder.is_trained:
+                cut_last_look(self._folder.metrics)
+            else:
                 cut_back(self._folder.metrics, step=start.step)
             facts = describe_environment(PACKAGES) | describe_torch(self._processes)
             write_json(self._folder.environment, facts)
-            write_json(self._folder.config, record)
+            write_json(self._folder.config, self._record)
         self._processes.wait()
         return start
 
@@ -205,14 +208,17 @@ class Session:
     def _learn(self, trainer: Any, start: _Start) -> Learned:
         """Go through the steps, with a look at held-out data before and after."""
         before = self._look_before(trainer)
-        with self._metrics() as metrics, stop_on_signals(self._tell) as stop:
-            loop = self._loop(metrics, stop, trainer)
-            began = time.monotonic()
-            if self._folder.is_trained:
-                trainer._load_from_checkpoint(str(self._folder.weights))
-            else:
-                self._take_steps(trainer, loop, start, before)
-            learned = Learned(loop, start.step, time.monotonic() - began, before)
+        with self._metrics() as metrics:
+            began, first_step = time.monotonic(), start.step
+            with stop_on_signals(self._tell) as stop:
+                loop = self._loop(metrics, stop, trainer)
+                if self._folder.is_trained:
+                    trainer._load_from_checkpoint(str(self._folder.weights))
+                    loop.take_up(read_metrics(self._folder.metrics))
+                    first_step = loop.step
+                else:
+                    self._take_steps(trainer, loop, start, before)
+            learned = Learned(loop, first_step, time.monotonic() - began, before)
             if loop.is_stopped:
                 return learned
             self._keep_weights(trainer)
@@ -259,16 +265,16 @@ class Session:
         """On average; what is yet to be generated is not known."""
         if self._config.run.method == "grpo":
             return None
-        loop, train = self._config.loop, self._train
+        config, train = self._config, self._train
         rows = len(train.samples)
         if self._packs:
             rows = len(
                 packed_row_lengths(
                     (sample.n_tokens for sample in train.samples),
-                    length=self._config.data.max_length,
+                    length=config.data.max_length,
                 )
             )
-        in_step = loop.batch_size * loop.accumulate * self._processes.n
+        in_step = config.batch_size * config.accumulate * self._processes.n
         return train.n_tokens * min(1.0, in_step / rows)
 
     @property
@@ -332,6 +338,7 @@ class Session:
             return finish_model(self._folder)
         return finish_adapter(
             self._folder,
+            base_name=self._config.run.model,
             checkpoint=self._request.checkpoint,
             is_judge=self._config.run.method == "reward",
         )

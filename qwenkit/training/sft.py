@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Literal, TypeAlias
 
@@ -16,12 +17,9 @@ from qwenkit.extras import import_extra
 from qwenkit.training.data.packing import pack
 from qwenkit.training.data.samples import PreparedData, Sample
 from qwenkit.training.job import Job
-from qwenkit.training.tokenised import Columns, Tokenised, samples_of
+from qwenkit.training.tokenised import IGNORED, Columns, build_trainer, samples_of, tokenised
 
 SftLoss: TypeAlias = Literal["nll", "dft"]
-
-IGNORED = -100
-"""The label of a token that is no target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +44,20 @@ def make_trainer(job: Job, options: SftOptions) -> Any:
     """
     trl = import_extra("trl", extra="train")
 
-    class SftTrainer(Tokenised, trl.SFTTrainer):  # type: ignore[misc, name-defined]
-        pass
-
-    length = job.max_length if job.packing else None
-    trainer = SftTrainer(
-        model=job.model,
-        args=trl.SFTConfig(
-            **job.arguments,
-            loss_type=options.loss,
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        data_collator=RowCollator(pad_id=job.tokenizer.pad_token_id or 0),
-        train_dataset=_table(row_columns(job.train, length=length)),
-        eval_dataset=_table(row_columns(job.held_out, length=length)) if job.held_out else None,
-        processing_class=job.tokenizer,
-        callbacks=job.callbacks,
-        peft_config=job.peft_config,
+    config = trl.SFTConfig(
+        **job.arguments,
+        loss_type=options.loss,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
     )
-    if job.prepare is not None:
-        job.prepare(trainer.model)
-    return trainer
+    return build_trainer(
+        tokenised(trl.SFTTrainer),
+        config,
+        job,
+        partial(row_columns, length=job.max_length if job.packing else None),
+        drops_out=True,
+        data_collator=RowCollator(pad_id=job.tokenizer.pad_token_id or 0),
+    )
 
 
 def row_columns(data: PreparedData, *, length: int | None) -> Columns:
@@ -132,7 +122,3 @@ def _positions(lengths: Sequence[int], width: int) -> list[int]:
     *before, last = lengths
     last += width - sum(lengths)
     return list(chain.from_iterable(map(range, (*before, last))))
-
-
-def _table(columns: Columns) -> Any:
-    return import_extra("datasets", extra="train").Dataset.from_dict(columns)

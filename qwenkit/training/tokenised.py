@@ -38,6 +38,17 @@ class Tokenised:
         with old_names():
             return super().train(*args, **kwargs)  # type: ignore[misc]
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Make the schedule; its warmup is a share of the steps, rounded down.
+
+        transformers rounds up, and the first step of a warmup has a rate of 0: a run of one step
+        would learn nothing.
+        """
+        args: Any = self.args  # type: ignore[attr-defined]
+        if args.warmup_steps < 1:
+            args.warmup_steps = int(args.warmup_steps * num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as the trainer does."""
         with old_names():

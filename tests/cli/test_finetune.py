@@ -59,6 +59,7 @@ def test_every_choice_has_a_flag_and_a_help(kind: type, capsys: pytest.CaptureFi
         ),
         (["--config", "none.yaml"], "none.yaml"),
         (["--resume", "."], "config.json"),
+        (["--resume", ".", "--output", "run"], "--output"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -91,6 +92,14 @@ def test_flags_win_over_the_file(data: str, capsys: pytest.CaptureFixture[str]) 
     assert not Path("run").exists()
 
 
+def test_what_is_resumed_wins_over_the_files_output(
+    data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run.yaml").write_text(f"model: {DEMO_NAME}\ndata: {data}\noutput: other\n", "utf-8")
+    assert run(["finetune", "--config", "run.yaml", "--resume", "first"]) == 2
+    assert "`first` is no run" in capsys.readouterr().err
+
+
 def test_steps_are_plain_lines_in_a_pipe_the_first_and_the_last(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -120,10 +129,13 @@ def test_a_run_that_cant_begin_leaves_no_folder(
 ) -> None:
     pairs = Path("pairs.jsonl")
     pairs.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', encoding="utf-8")
-    args = ["finetune", DEMO_NAME, str(pairs), "-o", "run", "--method", "dpo", "--dropout", "0.1"]
-    assert run(args) == 2
-    assert "dropout" in capsys.readouterr().err
-    assert not Path("run").exists()
+    for words, named in (
+        ((str(pairs), "--method", "dpo", "--dropout", "0.1"), "dropout"),
+        ((data, "--method", "grpo", "--set", "rewards=exact:answer"), "`answer`"),
+    ):
+        assert run(["finetune", DEMO_NAME, *words, "-o", "run"]) == 2
+        assert named in capsys.readouterr().err
+        assert not Path("run").exists()
 
 
 @pytest.mark.parity
@@ -150,6 +162,8 @@ def test_a_grid_is_trained_on_and_compared(data: str, capsys: pytest.CaptureFixt
     assert run([*args, "-o", "grid", "--qat", "q4_0", "--qat-baseline", "plain"]) == 0
     report = json.loads(capsys.readouterr().out)["qat"]["report"]
     assert [row["part"] for row in report["rows"]] == ["base", "trained", "ptq", "qat"]
+    paths = [row["path"] for row in report["rows"]]  # the others are there for the comparison only
+    assert paths == [None, None, None, "grid/model-q4_0.gguf"]
     assert Path("grid/model-q4_0.gguf").is_file()
     assert Path("grid/qat.png").is_file()
     assert json.loads(Path("grid/qat.json").read_text("utf-8"))["fair"] is True
@@ -160,10 +174,29 @@ def test_a_grid_is_trained_on_and_compared(data: str, capsys: pytest.CaptureFixt
 def test_too_little_held_out_data_for_a_grid_is_told_before_training(
     data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["finetune", DEMO_NAME, data, "-o", "run", "--qat", "q4_0", "--eval", "0.5"]
+    Path("short.jsonl").write_text('{"text": "Hello there!"}\n', encoding="utf-8")
+    args = ["finetune", DEMO_NAME, data, "-o", "run", "--qat", "q4_0", "--eval", "short.jsonl"]
     assert run(args) == 2
-    assert "512" in capsys.readouterr().err
+    assert "takes 16" in capsys.readouterr().err
     assert not Path("run").exists()
+
+
+@pytest.mark.parity
+def test_what_learned_on_a_grid_is_served_from_it_and_measured_on_less_than_a_window(
+    data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--n-steps", "1", "--max-length", "64", "--accumulate", "1", "--eval", "0.5")
+    left = Path("run/.compared-killed")
+    args = ["finetune", DEMO_NAME, data, "-o", "run", *few, "--qat", "q4_0"]
+    assert run(args) == 0
+    shown = capsys.readouterr()
+    assert "Perplexity of held-out data" in shown.out
+    assert "qwenkit serve --model run/model-q4_0.gguf" in shown.err.splitlines()
+    assert "lora load" not in shown.err
+    left.mkdir()
+    Path("run/report.json").unlink()
+    assert run(["finetune", "--resume", "run"]) == 0
+    assert not left.exists()
 
 
 def test_llama_cpp_trains_without_torch(data: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,14 +125,56 @@ def test_an_adapter_that_got_worse_is_flagged(train: Train, tmp_path: Path) -> N
     other = tmp_path / "other.jsonl"
     row = {"prompt": "What is qwenkit?", "completion": "Blue blue blue blue blue blue."}
     other.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    made = train(data=[str(other)], eval=str(tmp_path / "rows.jsonl"), learning_rate=3e-2)
+    made = train(data=[str(other)], eval=str(tmp_path / "rows.jsonl"), learning_rate=0.3)
     assert made.verdict is not None
     assert made.verdict.flagged
 
 
-def test_measuring_on_what_is_trained_on_is_refused(train: Train, rows: Path) -> None:
-    with pytest.raises(InvalidSettings, match="says nothing"):
-        train(eval=str(rows))
+def test_measuring_on_what_is_trained_on_is_refused_however_it_is_named(
+    train: Train, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(rows.parent)
+    for data, held_out in (
+        (str(rows), str(rows)),
+        (str(rows), "./rows.jsonl"),
+        ("rows.jsonl", str(rows)),
+        (".", "rows.jsonl"),
+    ):
+        with pytest.raises(InvalidSettings, match="says nothing"):
+            train(data=[data], eval=held_out)
+
+
+def test_a_grid_that_there_is_none_of_is_refused_before_anything_is_read(train: Train) -> None:
+    with pytest.raises(InvalidSettings, match="int3"):
+        train(data=["nothing.jsonl"], qat="int3")
+    with pytest.raises(InvalidSettings, match="without a grid"):
+        train(data=["nothing.jsonl"], qat_baseline="run")
+
+
+def test_a_run_of_one_step_learns_something(train: Train, tmp_path: Path) -> None:
+    train(n_steps=1)
+    assert any(pair.b.any() for pair in read_adapter(tmp_path / "run" / "adapter").pairs)
+
+
+def test_commands_name_the_base_and_take_paths_with_spaces(train: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    load, serve, serve_onnx = map(shlex.split, train(output=folder, n_steps=1).finished.commands)
+    assert load[3:] == ["my run", f"{folder}/adapter.gguf"]
+    assert f"LORA_PATHS={folder}/adapter.gguf" in serve
+    assert f"LORA_PATHS={folder}/adapter.onnx_adapter" in serve_onnx
+    assert serve[-2:] == serve_onnx[-2:] == ["--model", DEMO_NAME]
+
+
+def test_whoever_interrupts_a_run_is_told_how_it_goes_on(rows: Path, tmp_path: Path) -> None:
+    def watch(**_: int) -> Any:
+        raise KeyboardInterrupt
+
+    told: list[str] = []
+    values = {"model": DEMO_NAME, "data": str(rows), "output": tmp_path / "my run"}
+    request = FinetuneRequest(config=make_config(values), checkpoint=DEMO_DIR)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(request, watch=watch, tell=told.append)
+    assert told == [f"stopped at once; go on: qwenkit finetune --resume '{tmp_path}/my run'"]
 
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_read(
@@ -229,6 +272,15 @@ def test_training_that_goes_astray_stops_and_leaves_no_adapter(
     with pytest.raises(DecodeFailed, match="at step") as caught:
         train(learning_rate=1e18, n_steps=20, warmup=0, max_grad_norm=0, save_every=1)
     assert "--learning-rate" in caught.value.hint
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_last_step_that_goes_astray_leaves_no_adapter_even_if_no_line_is_due(
+    train: Train, tmp_path: Path
+) -> None:
+    astray = {"learning_rate": 1e30, "warmup": 0, "max_grad_norm": 0}
+    with pytest.raises(DecodeFailed, match="at step 2"):
+        train(n_steps=2, save_every=0, log_every=1000, **astray)
     assert not (tmp_path / "run" / "adapter").exists()
 
 

@@ -70,6 +70,13 @@ def test_checkpoints_come_as_often_as_was_said(make: Callable[..., Loop]) -> Non
     assert saved(make(save_every=0)) == []
 
 
+def test_the_loss_of_the_last_step_is_looked_at_however_rarely_lines_are_written(
+    make: Callable[..., Loop],
+) -> None:
+    loop = make(n_steps=3, save_every=0, log_every=1000)
+    assert [step(loop, n).should_log for n in (1, 2, 3)] == [False, False, True]
+
+
 def test_a_stop_is_saved_after_the_step_and_logged_before(make: Callable[..., Loop]) -> None:
     loop = make(save_every=0)
     assert not step(loop, 1).should_training_stop

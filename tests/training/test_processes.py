@@ -23,20 +23,31 @@ OPTIONS = (
 )
 
 
-def test_two_processes_learn_what_one_learns_of_batches_twice_as_large(
-    rows: Path, tmp_path: Path
-) -> None:
-    two, one = tmp_path / "two", tmp_path / "one"
+def launched(*args: object) -> subprocess.CompletedProcess[bytes]:
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
     launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
     launch += ["--dynamo_backend", "no", "--main_process_port", "0", "-m", "qwenkit"]
-    done = subprocess.run(
-        [*launch, "finetune", DEMO_NAME, rows, "-o", two, *OPTIONS, "--json"],
+    return subprocess.run(
+        [*launch, "finetune", DEMO_NAME, *args],
         capture_output=True,
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         timeout=120,
         check=False,
     )
+
+
+def test_what_goes_wrong_in_all_processes_is_said_once(rows: Path, tmp_path: Path) -> None:
+    done = launched(rows, "-o", tmp_path / "run", "--method", "dpo")
+    assert done.returncode != 0
+    assert done.stderr.decode().count("hint: ") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_learn_what_one_learns_of_batches_twice_as_large(
+    rows: Path, tmp_path: Path
+) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    done = launched(rows, "-o", two, *OPTIONS, "--json")
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)  # one process talks, so there is one report
     assert report["n_steps"] == 4

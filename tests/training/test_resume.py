@@ -113,6 +113,7 @@ def test_a_run_that_was_killed_at_its_end_only_ends_again(rows: Path, tmp_path: 
     args = ["finetune", DEMO_NAME, str(rows), "-o", str(folder), *few, "--eval", "0.2"]
     assert run(args) == 0
     before = weights(folder), (folder / "report.json").read_bytes()
+    measured = lines(folder)
     for name in ("report.json", "adapter.gguf", "adapter.onnx_adapter"):
         (folder / name).unlink()
     assert run(["finetune", "--resume", str(folder)]) == 0
@@ -120,3 +121,21 @@ def test_a_run_that_was_killed_at_its_end_only_ends_again(rows: Path, tmp_path: 
     assert (folder / "adapter.onnx_adapter").exists()
     report, old = (json.loads(text) for text in ((folder / "report.json").read_bytes(), before[1]))
     assert report["after"] == old["after"]
+    assert report["n_steps"] == report["resumed_from"] == 3
+    assert report["tokens_per_s"] is None
+    assert lines(folder) == measured
+
+
+def test_a_run_goes_on_from_another_folder_with_its_data_named_anew(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--n-steps", "2", "--accumulate", "1", "--rank", "2", "--max-length", "128")
+    monkeypatch.chdir(tmp_path)
+    assert run(["finetune", DEMO_NAME, rows.name, "-o", "run", *few]) == 0
+    (tmp_path / "run" / "report.json").unlink()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert run(["finetune", "--resume", "../run"]) == 2
+    assert run(["finetune", DEMO_NAME, str(rows), "--resume", "../run"]) == 0
+    choices = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["choices"]
+    assert choices["data"] == [str(rows)]

@@ -11,6 +11,7 @@ import pytest
 
 from qwenkit.errors import InvalidSettings
 from qwenkit.training.config_file import read_config_file
+from qwenkit.training.dry_run import plan_of
 from qwenkit.training.methods import METHODS
 from qwenkit.training.options import LEARNING_RATES
 from qwenkit.training.run_config import COMMON, NativeOptions, RunConfig, make_config, names_of
@@ -34,6 +35,32 @@ def test_what_is_left_out_has_its_default() -> None:
 def test_full_training_takes_a_tenth_of_the_learning_rate_unless_one_is_given() -> None:
     assert config(full=True).learning_rate == pytest.approx(LEARNING_RATES["sft"] / 10)
     assert config(full=True, learning_rate=3e-5).learning_rate == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (1, 8)),
+        ({"method": "kto"}, (4, 2)),
+        ({"method": "kto", "batch_size": 2}, (2, 4)),
+        ({"batch_size": 3}, (3, 3)),
+        ({"batch_size": 16}, (16, 1)),
+        ({"method": "kto", "accumulate": 1}, (4, 1)),
+    ],
+    ids=str,
+)
+def test_a_step_takes_eight_samples_in_batches_of_the_methods_size_unless_one_is_given(
+    values: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    made = config(**values)
+    plan = plan_of(made, precision="fp32", device="cpu")
+    assert (made.batch_size, made.accumulate) == (plan.batch_size, plan.accumulate) == expected
+    assert made.changed() == values.keys() - {"method"}
+
+
+def test_names_of_matrices_may_stand_in_a_row() -> None:
+    assert config(targets="q_proj, v_proj").lora.targets == ("q_proj", "v_proj")
+    assert config(data="a, b.jsonl").run.data == ("a, b.jsonl",)
 
 
 def test_a_number_may_be_spelled_as_yaml_and_shells_do() -> None:
@@ -76,6 +103,8 @@ def test_a_name_of_another_method_is_refused_with_the_method() -> None:
         ({"method": "ppo"}, "`ppo`"),
         ({"max_length": 1}, "max_length of 1"),
         ({"output": None}, "`output`"),
+        ({"method": "grpo"}, "no `rewards`"),
+        ({"margin": -1}, "margin is -1"),
         ({"warmup": 1.5}, "warmup is 1.5"),
     ],
     ids=str,
@@ -118,7 +147,7 @@ def test_the_guides_example_is_a_run(tmp_path: Path) -> None:
     made = make_config(read_config_file(path))
     assert made.run.model == "Qwen/Qwen3-8B"
     assert made.run.held_out_share == 0.02
-    assert made.loop.batch_size * made.loop.accumulate * made.data.max_length == 16_384
+    assert made.batch_size * made.accumulate * made.data.max_length == 16_384
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from qwenkit.models.demo import DEMO_DIR
 from qwenkit.training.data.samples import PreparedData, Sample
-from qwenkit.training.sft import IGNORED, RowCollator, row_columns
+from qwenkit.training.sft import RowCollator, row_columns
+from qwenkit.training.tokenised import IGNORED
 
 pytestmark = pytest.mark.parity
 

@@ -35,14 +35,14 @@ class QatRow:
     Args:
         part: `base` is what training started from; `trained` was taught in full precision; `ptq` is
             that one, or else the base, quantised after training; `qat` was taught on the grid.
-        path: Its file or folder.
+        path: Its file or folder; None of one that was there for the comparison only.
         size_bytes: Size of it.
         perplexity: Of the held-out tokens.
         ratio: Its perplexity over that of the full-precision model that `ptq` was made of.
     """
 
     part: Part
-    path: Path
+    path: Path | None
     size_bytes: int
     perplexity: Perplexity
     ratio: float
@@ -109,7 +109,7 @@ class QatReport:
             "models": [
                 {
                     "part": row.part,
-                    "path": str(row.path),
+                    "path": str(row.path) if row.path else None,
                     "size_bytes": row.size_bytes,
                     "perplexity": row.perplexity.value,
                     "standard_error": row.perplexity.standard_error,

@@ -202,12 +202,12 @@ def test_groups_have_to_fit_the_batch(prepare: Prepare, make_job: MakeJob) -> No
         make_trainer(job, options("json"))
 
 
-def test_a_reward_without_its_field_ends_the_run(prepare: Prepare, make_job: MakeJob) -> None:
-    trainer = make_trainer(
-        make_job(prepare("grpo", PROMPTS), max_steps=1, **BATCH), options("exact:solution")
-    )
+def test_a_reward_without_its_field_is_refused_before_a_step(
+    prepare: Prepare, make_job: MakeJob
+) -> None:
+    job = make_job(prepare("grpo", PROMPTS), max_steps=1, **BATCH)
     with pytest.raises(InvalidData, match="`solution`"):
-        trainer.train()
+        make_trainer(job, options("exact:solution"))
 
 
 def test_generated_tokens_are_cut_into_reasoning_and_answer(load_base: Callable[[], Any]) -> None:

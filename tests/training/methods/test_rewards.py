@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from qwenkit.errors import InvalidData, InvalidSettings
-from qwenkit.training.rewards import Answer, Reward, ScoreAll, load_rewards
+from qwenkit.training.data.samples import PromptSample
+from qwenkit.training.rewards import Answer, Reward, ScoreAll, check_fields, load_rewards
 
 
 def answer(text: str = "", n: int = 1, **fields: Any) -> Answer:
@@ -72,8 +73,14 @@ def test_a_weight_may_stand_before_a_reward() -> None:
 
 
 def test_a_row_without_the_field_is_named() -> None:
-    with pytest.raises(InvalidData, match=r"rows.jsonl:3.*`answer`"):
-        score("exact:answer", answer("5", other="5"))
+    rows = [
+        PromptSample((1,), [], {name: "5"}, f"rows.jsonl:{i}")
+        for i, name in enumerate(("answer", "other"))
+    ]
+    rewards = [load("json"), load("exact:answer")]
+    check_fields(rewards, rows[:1])
+    with pytest.raises(InvalidData, match=r"rows.jsonl:1.*`answer`"):
+        check_fields(rewards, rows)
 
 
 def test_a_function_of_ones_own_file_judges(tmp_path: Path) -> None:

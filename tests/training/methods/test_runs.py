@@ -70,6 +70,13 @@ def test_a_run_on_pairs_leaves_an_adapter_for_every_runtime(
         assert (report.output / name).is_file(), name
 
 
+def test_kto_compares_answers_of_a_batch_without_being_told_its_size(
+    run: Callable[..., FinetuneReport],
+) -> None:
+    report = run("kto", PAIRS, batch_size=None, accumulate=None)
+    assert report.last_loss != report.first_loss
+
+
 def test_a_reward_model_then_judges_answers(run: Callable[..., FinetuneReport]) -> None:
     judge = run("reward", PAIRS)
     assert judge.before is not None

@@ -1,0 +1,1 @@
+"""What the agent can do beside talking: tools of its own, of MCP servers, and of LangChain."""

@@ -1,0 +1,1 @@
+"""`/agent`: the LangGraph server protocol over qwenkit's own agent, for LangGraph's clients."""

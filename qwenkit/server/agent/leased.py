@@ -1,0 +1,48 @@
+"""The served model as the agent's source of answers. Knows leases; no LangGraph.
+
+Every model call leases the model anew: between two steps of a run the model may be replaced, and
+while a person thinks about a tool call nothing is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from qwenkit.agent.answers import AnswerEvent, Question, answer
+from qwenkit.server.serving import Lease, Serving
+
+
+class LeasedAnswers:
+    """Answers by the model that is served at the moment, or by one of its adapters.
+
+    Args:
+        serving: The server's models.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def stream(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
+        """The answer as it is written; closing the generator cancels it.
+
+        Raises:
+            NotReady: There is no model.
+            UnknownModel: There is none of the name that the question asks for.
+            QwenkitError: As `stream_chat` raises it.
+        """
+        async with self._leased() as lease:
+            model = lease.named(question.model)
+            budget = lease.limits.thinking_budget
+            async with aclosing(answer(model, question, thinking_budget=budget)) as events:
+                async for event in events:
+                    yield event
+
+    @asynccontextmanager
+    async def _leased(self) -> AsyncIterator[Lease]:
+        if self._serving.paused:
+            with self._serving.waiting():
+                while self._serving.paused:
+                    await self._serving.reopened()
+        with self._serving.lease() as lease:
+            yield lease

@@ -16,6 +16,14 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 BUILD = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}
 
 
+NODE_PACKAGES = (
+    "@langchain/langgraph-sdk",
+    "@modelcontextprotocol/conformance",
+    "@modelcontextprotocol/inspector",
+    "@modelcontextprotocol/server-everything",
+)
+
+
 def install(session: nox.Session, *groups: str) -> None:
     """Install the package and dependency groups of pyproject.toml."""
     wanted = [
@@ -30,7 +38,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def matrix(session: nox.Session) -> None:
     """The tests on every supported Python that is installed."""
     install(session, "test")
-    session.run("pytest", "-m", "not parity and not slow", *session.posargs)
+    session.run("pytest", "-m", "not parity and not slow and not node", *session.posargs)
 
 
 @nox.session
@@ -40,7 +48,7 @@ def tests(session: nox.Session) -> None:
     session.run(
         "pytest",
         "-m",
-        "not parity and not slow",
+        "not parity and not slow and not node",
         "--cov",
         "--cov-report=term:skip-covered",
         *session.posargs,
@@ -82,6 +90,21 @@ def slow(session: nox.Session) -> None:
     """What takes minutes."""
     install(session, "test", "parity")
     session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def node(session: nox.Session) -> None:
+    """Programs of others, from npm: SDKs, MCP's own servers, inspector and conformance suite.
+
+    Node 22 or newer must be on PATH; `NODE_MODULES` names a folder that has them already.
+    """
+    install(session, "test")
+    modules = os.environ.get("NODE_MODULES")
+    if modules is None:
+        folder = session.create_tmp()
+        session.run("npm", "install", "--prefix", folder, *NODE_PACKAGES, external=True)
+        modules = f"{folder}/node_modules"
+    session.run("pytest", "-m", "node", *session.posargs, env={"NODE_MODULES": modules})
 
 
 @nox.session

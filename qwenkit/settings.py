@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -238,11 +240,31 @@ class Settings(BaseSettings):
 
     # Chat
     openai_api_base_url: str | None = None
-    """Server that `qwenkit chat` talks to; empty runs the model in process."""
+    """OpenAI-compatible server that `qwenkit chat` and the agent talk to; empty takes the model in
+    process."""
     openai_api_key: SecretStr | None = None
     """Key for that server."""
     thinking_budget: int | None = Field(default=None, ge=0)
     """Most thinking tokens of an answer whose request names no budget."""
+
+    # Agent
+    database_url: SecretStr | None = None
+    """Where the agent keeps its threads: `postgresql://user:password@host/database`, or
+    `sqlite:///` and a path. Empty keeps them in LOG_DIR/agent.sqlite. One server a database."""
+    agent_system_prompt: str = ""
+    """What the agent's model is told before everything else."""
+    agent_allowed_tools: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names of tools that the agent may call without asking, separated by commas; `*` is all."""
+    agent_max_steps: int = Field(default=25, ge=1, le=100)
+    """Most model calls of one turn of the agent."""
+
+    # MCP
+    mcp_config: Path | None = None
+    """File that lists MCP servers whose tools the model may use, in the format that other clients
+    share (`mcpServers`)."""
+    mcp_allowed_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Private networks, separated by commas, in which MCP servers may be that an admin adds while
+    the server runs: `10.0.0.0/8,127.0.0.1`. Servers of MCP_CONFIG may be anywhere."""
 
     # Files
     log_dir: Path = Path("logs")
@@ -251,7 +273,14 @@ class Settings(BaseSettings):
     _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator(
-        "api_keys", "admin_api_keys", "cors_origins", "lora_paths", "lora_dirs", mode="before"
+        "api_keys",
+        "admin_api_keys",
+        "cors_origins",
+        "lora_paths",
+        "lora_dirs",
+        "agent_allowed_tools",
+        "mcp_allowed_networks",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -259,10 +288,10 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("qwenkit_home", "log_dir", mode="after")
+    @field_validator("qwenkit_home", "log_dir", "mcp_config", mode="after")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
@@ -300,6 +329,21 @@ class Settings(BaseSettings):
             InvalidSettings: As `load` does.
         """
         return self.load(**self._flags)
+
+    @staticmethod
+    def variables() -> dict[str, str]:
+        """Everything that the environment and `.env` name, for files that refer to it.
+
+        Raises:
+            InvalidSettings: `.env` can't be read.
+        """
+        try:
+            named = dotenv_values(".env", encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidSettings("`.env` can't be read", hint="save it as UTF-8") from exc
+        return {name: value for name, value in named.items() if value is not None} | dict(
+            os.environ
+        )
 
     def model_spec(self) -> ModelSpec:
         """What to load, as a plain value for the layers below."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from qwenkit.chat.hermes import CLOSE, OPEN
 from qwenkit.chat.messages import JsonValue, Tool
-from qwenkit.engine.grammar import json_rule, lark
+from qwenkit.engine.grammar import compiles, json_rule, lark
 from qwenkit.engine.request import Grammar
 from qwenkit.errors import InvalidGrammar, InvalidRequest
 
@@ -102,6 +102,14 @@ def callable_tools(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:
     elif choice == "required" and not tools:
         raise InvalidRequest("a tool call is required and no tool is offered", param="tool_choice")
     return tools
+
+
+def can_be_held_to(parameters: Mapping[str, JsonValue]) -> bool:
+    """Whether calls can be held to a schema of arguments; without that no answer can offer it."""
+    try:
+        return compiles(lark(f"start: {_arguments(Tool('', parameters, {}))}\n"))
+    except InvalidGrammar:
+        return False
 
 
 def blame(

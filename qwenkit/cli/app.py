@@ -21,6 +21,7 @@ from qwenkit.errors import QwenkitError
 SUMMARIES = {
     "serve": "Serve a model over HTTP: the OpenAI API and more.",
     "chat": "Chat with a model in the terminal.",
+    "mcp": "Use MCP servers' tools, and be an MCP server.",
     "model": "Fetch, list, inspect, convert and load models.",
     "lora": "Load, convert and merge LoRA adapters.",
     "finetune": "Teach a model: LoRA adapters from conversations, preferences or rewards.",

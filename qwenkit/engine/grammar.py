@@ -102,6 +102,13 @@ def lark(text: str, trigger: int | None = None) -> Grammar:
     return Grammar(text, trigger)
 
 
+def compiles(grammar: Grammar) -> bool:
+    """Whether a grammar is sound, whatever the vocabulary."""
+    if len(grammar.lark) > _MAX_CHARS:
+        return False
+    return not llguidance.LLMatcher.validate_grammar(grammar.lark)
+
+
 class Matcher:
     """Follows one sequence through a grammar."""
 

@@ -13,23 +13,49 @@ import qwenkit
 from qwenkit.chat.loading import load_chat_model
 from qwenkit.engine.loading import fits_in_memory
 from qwenkit.errors import InvalidSettings
+from qwenkit.mcp.client import McpConnections
+from qwenkit.mcp.client.added import AddedServers
+from qwenkit.mcp.client.addresses import AddressGuard, parse_networks
+from qwenkit.mcp.client.config import load_config
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.server import admin, errors, health, lora, metrics, tokens
+from qwenkit.server import admin, errors, health, lora, mcp_servers, metrics, tokens
 from qwenkit.server.adapters import Adapters
+from qwenkit.server.agent import routes as agent
+from qwenkit.server.agent.service import AgentPlan, AgentService
 from qwenkit.server.auth import KeyAuth, KeyRing
 from qwenkit.server.errors import ErrorBoundary
 from qwenkit.server.limits import BodyLimit
 from qwenkit.server.loader import Loader
 from qwenkit.server.lora_paths import LoraPaths
+from qwenkit.server.mcp_mount import McpMount, ServedHost
+from qwenkit.server.mcp_servers import McpServers
 from qwenkit.server.openai import chat, completions, embeddings, models
-from qwenkit.server.origins import CORS_HEADERS, CORS_METHODS, LocalHosts, host_name
+from qwenkit.server.origins import (
+    CORS_HEADERS,
+    CORS_METHODS,
+    EXPOSED_HEADERS,
+    LocalHosts,
+    host_name,
+)
 from qwenkit.server.reload import Fits, Reloader
 from qwenkit.server.rereading import Rereader, folders_of, keys_of, limits_of, plan_of
 from qwenkit.server.serving import Serving
-from qwenkit.server.tracing import REQUEST_ID, Tracing
+from qwenkit.server.tracing import Tracing
 from qwenkit.settings import Settings
 
-ROUTES = (chat, completions, embeddings, models, tokens, lora, admin, health, metrics)
+ROUTES = (
+    chat,
+    completions,
+    embeddings,
+    models,
+    tokens,
+    lora,
+    admin,
+    health,
+    metrics,
+    agent,
+    mcp_servers,
+)
 DESCRIPTION = """Qwen3 on your own machine, spoken to as OpenAI's API is.
 
 Clients made for OpenAI work unchanged: point them at `/v1`.
@@ -71,10 +97,47 @@ def create_app(
     app.state.adapters = adapters
     app.state.reloader = reloader
     app.state.rereader = Rereader(settings, keys, serving, adapters, LoraPaths(adapters), reloader)
+    app.state.mcp_servers = mcp_servers_of(settings)
+    app.state.mcp = app.state.mcp_servers.connections
+    app.state.mcp_mount = McpMount(
+        ServedHost(serving, adapters),
+        origins=settings.cors_origins,
+        max_body_bytes=settings.max_request_bytes,
+    )
+    app.router.routes.append(app.state.mcp_mount.route())
+    app.state.agent = AgentService(agent_plan_of(settings), serving, lambda: app.state.mcp)
     for module in ROUTES:
         app.include_router(module.router)
     errors.install(app)
     return app
+
+
+def agent_plan_of(settings: Settings) -> AgentPlan:
+    """What the settings say of the agent."""
+    url, key = settings.database_url, settings.openai_api_key
+    return AgentPlan(
+        database=settings.log_dir / "agent.sqlite" if url is None else url.get_secret_value(),
+        remote_url=settings.openai_api_base_url,
+        remote_key=None if key is None else key.get_secret_value(),
+        system_prompt=settings.agent_system_prompt,
+        allowed_tools=settings.agent_allowed_tools,
+        max_steps=settings.agent_max_steps,
+    )
+
+
+def mcp_servers_of(settings: Settings) -> McpServers:
+    """The MCP servers that the settings name, and those that were added before.
+
+    Raises:
+        InvalidSettings: One of their files can't be read, or has mistakes in it.
+    """
+    path, added = settings.mcp_config, AddedServers(settings.qwenkit_home / "mcp.json")
+    connections = McpConnections(
+        () if path is None else load_config(path, settings.variables()),
+        added=added.load(),
+        guard=AddressGuard(parse_networks(settings.mcp_allowed_networks)),
+    )
+    return McpServers(connections, added)
 
 
 def _refuse_open_cors(settings: Settings, keys: KeyRing) -> None:
@@ -94,7 +157,7 @@ def _middleware(settings: Settings, keys: KeyRing, serving: Serving) -> list[Mid
             allow_origins=settings.cors_origins,
             allow_methods=CORS_METHODS,
             allow_headers=CORS_HEADERS,
-            expose_headers=(REQUEST_ID, "Retry-After"),
+            expose_headers=EXPOSED_HEADERS,
         ),
         Middleware(ErrorBoundary),
         Middleware(KeyAuth, keys=keys),
@@ -113,8 +176,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     rereader.reloader.start(plan_of(rereader.settings))
     rereader.lora_paths.keep_watching(rereader.settings.lora_watch)
     try:
-        yield
+        async with app.state.mcp, app.state.mcp_mount.running():
+            yield
     finally:
         rereader.lora_paths.keep_watching(False)
         await rereader.reloader.close()
+        await app.state.agent.close()
         await rereader.serving.close()

@@ -27,12 +27,16 @@ Path = tuple[int | str, ...]
 class StrictRoute(APIRoute):
     """A route whose body is read by `parse`."""
 
+    takes: type[dict[str, Any]] | type[list[Any]] = dict
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler over a request that parses strictly."""
         handler = super().get_route_handler()
+        kind = self.takes
 
         async def strict_handler(request: Request) -> Response:
             strict = _StrictRequest(request.scope, request.receive)
+            strict.takes = kind
             if self.body_field is not None:
                 # Read here: an error raised inside FastAPI's own reading loses its message.
                 await strict.json()
@@ -41,10 +45,18 @@ class StrictRoute(APIRoute):
         return strict_handler
 
 
+class StrictListRoute(StrictRoute):
+    """The same for a body that is a list."""
+
+    takes = list
+
+
 class _StrictRequest(Request):
+    takes: type[dict[str, Any]] | type[list[Any]] = dict
+
     async def json(self) -> Any:
         if not hasattr(self, "_parsed"):
-            self._parsed = parse(await self._declared_body())
+            self._parsed = parse(await self._declared_body(), kind=self.takes)
         return self._parsed
 
     async def _declared_body(self) -> bytes:
@@ -59,8 +71,11 @@ class _StrictRequest(Request):
         return body
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes, *, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
     """The object of a JSON text.
+
+    Args:
+        kind: `list` for a list instead.
 
     Raises:
         InvalidRequest: It is no JSON, or holds something that JSON can't or that we won't take.
@@ -78,8 +93,8 @@ def parse(body: bytes) -> dict[str, Any]:
         raise _too_deep() from exc
     except ValueError as exc:  # a whole number of thousands of digits
         raise InvalidRequest("the body has a number that is too long") from exc
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body must be a JSON object")
+    if not isinstance(value, kind):
+        raise InvalidRequest(f"the body must be a JSON {'list' if kind is list else 'object'}")
     return value
 
 

@@ -34,8 +34,10 @@ from qwenkit.errors import (
     ModelUnsupported,
     OutOfMemory,
     QwenkitError,
+    RemoteUnreachable,
     ServerError,
     UnknownAdapter,
+    UnknownMcpServer,
     UnknownModel,
 )
 
@@ -67,6 +69,10 @@ class AnswersRunning(ServerError):
 
 class Conflict(InvalidRequest):
     """What is asked for contradicts what is there."""
+
+
+class NotThere(InvalidRequest):
+    """There is nothing of that id."""
 
 
 class ReloadRunning(Conflict):
@@ -105,7 +111,9 @@ KINDS: dict[type[BaseException], Kind] = {
     InvalidGrammar: Kind(400, "invalid_request_error", "invalid_grammar"),
     UnknownModel: Kind(404, "invalid_request_error", "model_not_found"),
     UnknownAdapter: Kind(404, "invalid_request_error", "adapter_not_found"),
+    UnknownMcpServer: Kind(404, "invalid_request_error", "mcp_server_not_found"),
     Conflict: Kind(409, "invalid_request_error", "conflict"),
+    NotThere: Kind(404, "invalid_request_error", "not_found"),
     ReloadRunning: Kind(409, "invalid_request_error", "reload_running"),
     InvalidSettings: Kind(400, "invalid_request_error", "invalid_settings"),
     ModelNotFound: Kind(404, "invalid_request_error", "file_not_found"),
@@ -113,6 +121,7 @@ KINDS: dict[type[BaseException], Kind] = {
     ModelUnsupported: Kind(400, "invalid_request_error", "model_unsupported"),
     AdapterUnsupported: Kind(400, "invalid_request_error", "adapter_unsupported"),
     DownloadFailed: Kind(502, "server_error", "download_failed"),
+    RemoteUnreachable: Kind(502, "server_error", "remote_unreachable"),
     BodyTooLarge: Kind(413, "invalid_request_error", "request_too_large"),
     WrongMediaType: Kind(415, "invalid_request_error", "unsupported_media_type"),
     Unauthorized: Kind(401, "authentication_error", "invalid_api_key"),

@@ -16,7 +16,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from qwenkit.server.errors import Forbidden, failure
 
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-CORS_HEADERS = ("Authorization", "Content-Type", "X-Api-Key", "X-Request-Id")
+CORS_HEADERS = (
+    "Authorization",
+    "Cache-Control",
+    "Content-Type",
+    "Last-Event-ID",
+    "Mcp-Method",
+    "Mcp-Name",
+    "Mcp-Protocol-Version",
+    "Mcp-Session-Id",
+    "Prefer",
+    "X-Api-Key",
+    "X-Auth-Scheme",
+    "X-Request-Id",
+)
+EXPOSED_HEADERS = (
+    "Content-Location",
+    "Location",
+    "Mcp-Session-Id",
+    "Retry-After",
+    "X-Pagination-Next",
+    "X-Pagination-Total",
+    "X-Request-Id",
+)
 
 
 class LocalHosts:

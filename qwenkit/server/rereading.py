@@ -26,7 +26,22 @@ from qwenkit.settings import ModelSpec, Settings
 
 logger = logging.getLogger(__name__)
 
-RESTART = ("host", "port", "cors_origins", "max_request_bytes", "drain_timeout_s", "log_dir")
+RESTART = (
+    "host",
+    "port",
+    "cors_origins",
+    "max_request_bytes",
+    "drain_timeout_s",
+    "log_dir",
+    "database_url",
+    "openai_api_base_url",
+    "openai_api_key",
+    "agent_system_prompt",
+    "agent_allowed_tools",
+    "agent_max_steps",
+    "mcp_config",
+    "mcp_allowed_networks",
+)
 """Settings that only a restart can change."""
 FIXED = ("qwenkit_home", "hub_token", "hub_offline")
 """Fields of a `ModelSpec` that are the machine's and no model's."""

@@ -15,12 +15,14 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from qwenkit.chat.loading import load_chat_model
 from qwenkit.errors import AddressInUse, InvalidSettings, ServerError
@@ -99,6 +101,8 @@ def serve(
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s + CANCEL_GRACE_S),
         )
         server = _Server(config, rereader, drain_timeout_s=settings.drain_timeout_s)
+        server.when_stopping = app.state.agent.stop
+        server.when_drained = partial(_leave_mcp, app)
         server.when_loaded = lambda: on_ready(_info(settings, rereader.serving, sock))
         server.run(sockets=[sock])
     server.raise_load_failure()
@@ -185,6 +189,16 @@ def _url(sock: socket.socket) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
+async def _leave_mcp(app: FastAPI) -> None:
+    """End what waits for MCP, which the engine's drain knows nothing of: sessions and calls."""
+    await app.state.mcp_mount.stop()
+    await app.state.mcp.stop()
+
+
+async def _nothing() -> None:
+    pass
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with our way of ending."""
 
@@ -193,6 +207,8 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.when_loaded: Callable[[], None] = lambda: None
+        self.when_stopping: Callable[[], None] = lambda: None
+        self.when_drained: Callable[[], Awaitable[None]] = _nothing
         self._rereader = rereader
         self._serving = rereader.serving
         self._drain_timeout_s = drain_timeout_s
@@ -245,8 +261,10 @@ class _Server(uvicorn.Server):
                 await self._serving.close()
 
     async def _end_running(self) -> None:
+        self.when_stopping()
         await self._rereader.reloader.close()
         await self._serving.drain(self._drain_timeout_s)
+        await self.when_drained()
         await self._serving.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -49,10 +49,14 @@ ANSWER = [
 
 @dataclass
 class FakeServer:
-    """Answers chats with `chunks`; after `hold_after` of them it waits until the client leaves."""
+    """Answers chats with `chunks`; after `hold_after` of them it waits until the client leaves.
+
+    `first` are the chunks of the first chats, one list each, where those are to differ.
+    """
 
     models: list[str] = field(default_factory=lambda: ["fake"])
     chunks: list[Any] = field(default_factory=lambda: list(ANSWER))
+    first: list[list[Any]] = field(default_factory=list)
     needs_key: bool = False
     hold_after: int | None = None
     ends_properly: bool = True
@@ -83,7 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._stream()
 
     def _stream(self) -> None:
-        for i, each in enumerate(self.fake.chunks):
+        chunks = self.fake.first.pop(0) if self.fake.first else self.fake.chunks
+        for i, each in enumerate(chunks):
             if i == self.fake.hold_after:
                 self._wait_until_client_leaves()
                 return

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from fastapi import Depends
 from fastapi.routing import iter_route_contexts
@@ -15,7 +17,8 @@ def bearer(key):
 
 
 def concrete(path):
-    return path.replace("{model_id:path}", "some/model").replace("{name:path}", "some/adapter")
+    path = path.replace("{model_id:path}", "some/model").replace("{name:path}", "some/adapter")
+    return re.sub(r"\{\w+\}", "x", path)
 
 
 async def test_every_route_needs_a_key_unless_it_is_named_open(make_app, run):
@@ -43,6 +46,8 @@ USER_ROUTES = {
     "/apply-template",
     "/lora-adapters",
     "/metrics",
+    "/mcp",
+    "/v1/mcp/tools",
 }
 
 
@@ -54,7 +59,9 @@ async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_a
             for method in route.methods:
                 reply = await client.request(method, concrete(route.path), json={})
                 (refused if reply.status_code == 403 else answered).add(route.path)
-    assert answered - OPEN_PATHS == USER_ROUTES
+    agents = {path for path in answered if path.startswith("/agent/")}
+    assert {"/agent/threads", "/agent/runs/wait", "/agent/assistants/search"} <= agents
+    assert answered - OPEN_PATHS - agents == USER_ROUTES
     assert refused == {
         "/admin/reload",
         "/admin/status",
@@ -62,6 +69,10 @@ async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_a
         "/admin/adapters/{name:path}",
         "/v1/load_lora_adapter",
         "/v1/unload_lora_adapter",
+        "/admin/mcp/servers",
+        "/admin/mcp/servers/test",
+        "/admin/mcp/servers/{name:path}",
+        "/admin/mcp/servers/{name:path}/test",
     }
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qwenkit.cli import console
-from qwenkit.cli.chat.answer import Answer
 from qwenkit.cli.chat.input import message_from
 from qwenkit.cli.chat.render import (
     JsonLinesRenderer,
@@ -18,7 +16,7 @@ from qwenkit.cli.chat.render import (
     SilentRenderer,
     TerminalRenderer,
 )
-from qwenkit.cli.chat.session import AnswerOptions, Session
+from qwenkit.cli.chat.session import AnswerOptions, Session, Turn, turn_as_json
 from qwenkit.cli.chat.source import AnswerSource, RemoteSource
 from qwenkit.cli.chat.talk import OpenSource, ask_once, talk
 from qwenkit.cli.failure import EXIT_INTERRUPTED
@@ -26,11 +24,14 @@ from qwenkit.cli.flags import MODEL_FLAGS, with_settings
 from qwenkit.errors import UsageError
 from qwenkit.settings import Settings
 
+if TYPE_CHECKING:
+    from qwenkit.mcp.client import McpConnections
+
 app = typer.Typer()
 
 
 @app.command()
-@with_settings("openai_api_base_url", "openai_api_key", *MODEL_FLAGS[1:])
+@with_settings("openai_api_base_url", "openai_api_key", "mcp_config", *MODEL_FLAGS[1:])
 def chat(
     settings: Settings,
     message: Annotated[
@@ -54,6 +55,10 @@ def chat(
     top_p: Annotated[float | None, typer.Option(help="Nucleus sampling, 0 to 1.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the draws repeatable.")] = None,
+    tools: Annotated[
+        bool,
+        typer.Option("--tools/--no-tools", help="Whether it has the tools of the MCP servers."),
+    ] = True,
     json: Annotated[
         bool, typer.Option("--json", help="Print the whole answer as one JSON object.")
     ] = False,
@@ -71,22 +76,33 @@ def chat(
     With a message, or with text piped in, it is one answer: the answer goes to stdout, reasoning
     and figures to stderr.
 
-    The model runs in this process unless --url or OPENAI_API_BASE_URL names a server.
+    The model runs in this process unless --url or OPENAI_API_BASE_URL names a server. It has the
+    tools of the MCP servers in the file of MCP_CONFIG, and asks before it runs one that the file
+    does not allow.
     """
     options = AnswerOptions(
         thinking=think, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
     )
     session = Session(system=system, options=options)
     open_source = _opener(settings, model)
+    connections = _connections(settings) if tools else None
     if not message and console.on_terminal():
         if json or jsonl:
             raise UsageError("--json needs a message", hint='qwenkit chat --json "question"')
-        talk(open_source, session)
+        talk(open_source, session, connections)
         return
-    renderer = _renderer(json=json, jsonl=jsonl, quiet=quiet)
+    new_renderer = partial(_renderer, json=json, jsonl=jsonl, quiet=quiet)
     question = message_from(message or [])
-    answer, name = asyncio.run(ask_once(open_source, session, question, renderer))
-    _conclude(answer, name, json=json, jsonl=jsonl, quiet=quiet)
+    turn, name = ask_once(open_source, session, question, new_renderer, connections)
+    _conclude(turn, name, json=json, jsonl=jsonl, quiet=quiet)
+
+
+def _connections(settings: Settings) -> McpConnections | None:
+    if settings.mcp_config is None:
+        return None
+    from qwenkit.cli.mcp import connections_of
+
+    return connections_of(settings)
 
 
 def _opener(settings: Settings, model: str | None) -> OpenSource:
@@ -116,12 +132,12 @@ def _renderer(*, json: bool, jsonl: bool, quiet: bool) -> Renderer:
     return TerminalRenderer() if console.on_terminal() else PlainRenderer(quiet=quiet)
 
 
-def _conclude(answer: Answer, model: str, *, json: bool, jsonl: bool, quiet: bool) -> None:
+def _conclude(turn: Turn, model: str, *, json: bool, jsonl: bool, quiet: bool) -> None:
     if jsonl:
-        console.print_json_line(answer.as_json(model))
+        console.print_json_line(turn_as_json(turn, model))
     elif json:
-        console.print_json(answer.as_json(model))
-    elif not quiet and answer.complete:
-        console.note(answer.statistics())
-    if not answer.complete:
+        console.print_json(turn_as_json(turn, model))
+    elif not quiet and turn.answer.complete:
+        console.note(turn.answer.statistics())
+    if not turn.answer.complete:
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -37,6 +37,11 @@ class SwitchModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ListTools:
+    """Say which tools the model has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Write the conversation to a file."""
 
@@ -48,7 +53,7 @@ class Quit:
     """End the program."""
 
 
-Action: TypeAlias = Say | Ask | SwitchModel | Save | Quit
+Action: TypeAlias = Say | Ask | SwitchModel | ListTools | Save | Quit
 Handler: TypeAlias = Callable[[Session, str], Action]
 
 
@@ -134,6 +139,7 @@ COMMANDS = {
     "model": Command(
         "/model [NAME]", "show the model, or take another", lambda _, name: SwitchModel(name)
     ),
+    "tools": Command("/tools", "list the tools that the model has", lambda _, __: ListTools()),
     "help": Command("/help", "show this", _help),
     "quit": Command("/quit", "leave", lambda _, __: Quit()),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from qwenkit.chat.completion import ChatModel, ChatOptions, stream_chat
 from qwenkit.chat.events import ChatEvent
@@ -40,10 +41,13 @@ class LocalSource:
         return f"in this process: {what}{demo if self._settings.model_path is None else ''}"
 
     def answer(
-        self, messages: Sequence[dict[str, str]], options: AnswerOptions
+        self,
+        messages: Sequence[dict[str, Any]],
+        options: AnswerOptions,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer a conversation; closing the iterator cancels the request."""
-        return stream_chat(self._model, messages, (), self._options(options))
+        return stream_chat(self._model, messages, tools, self._options(options))
 
     async def switch(self, name: str) -> None:
         """Load another model; the one before goes only when that has worked."""

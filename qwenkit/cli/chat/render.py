@@ -97,6 +97,7 @@ class PlainRenderer:
         self._quiet = quiet
         self._last = ""
         self._reasoned = False
+        self._called = False
 
     @contextmanager
     def showing(self) -> Iterator[None]:
@@ -116,10 +117,12 @@ class PlainRenderer:
             case ReasoningDelta(text) if not self._quiet:
                 self._reasoned = True
                 _write(sys.stderr, console.printable(text))
-            case ToolCallStarted(_, _, name) if not self._quiet:
-                self._end_reasoning()
-                _write(sys.stderr, f"→ {name} ")
-                self._reasoned = True
+            case ToolCallStarted(_, _, name):
+                self._called = True
+                if not self._quiet:
+                    self._end_reasoning()
+                    _write(sys.stderr, f"→ {console.printable(name)} ")
+                    self._reasoned = True
             case ToolCallDelta(_, arguments) if not self._quiet:
                 _write(sys.stderr, console.printable(arguments))
 
@@ -130,7 +133,8 @@ class PlainRenderer:
 
     def _end_line(self) -> None:
         self._end_reasoning()
-        if not self._last.endswith("\n"):
+        only_called = self._called and not self._last
+        if not self._last.endswith("\n") and not only_called:
             _write(sys.stdout, "\n")
 
 

@@ -43,10 +43,17 @@ class AnswerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and what came of it."""
+    """A question and what came of it.
+
+    Args:
+        question: As the reader typed it.
+        answer: What the model said last.
+        rounds: Before that, what it called and what came of it, as messages in OpenAI's form.
+    """
 
     question: str
     answer: Answer
+    rounds: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,7 +72,7 @@ class Session:
     turns: list[Turn] = field(default_factory=list)
     saved: Path | None = None
 
-    def ask(self, question: str) -> list[dict[str, str]]:
+    def ask(self, question: str) -> list[dict[str, Any]]:
         """The messages that put a question after what was said so far.
 
         Raises:
@@ -74,11 +81,13 @@ class Session:
         check_text(question, "the message")
         return [*self.messages(), {"role": "user", "content": question}]
 
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """The conversation in OpenAI's form. Past reasoning is left out, as Qwen3 wants it."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages: list[dict[str, Any]] = []
+        if self.system:
+            messages.append({"role": "system", "content": self.system})
         for turn in self.turns:
-            messages.append({"role": "user", "content": turn.question})
+            messages += [{"role": "user", "content": turn.question}, *turn.rounds]
             if turn.answer.text:
                 messages.append({"role": "assistant", "content": turn.answer.text})
         return messages
@@ -101,7 +110,7 @@ class Session:
 
     def as_json(self, model: str) -> str:
         """The conversation as a JSON document."""
-        turns = [{"question": turn.question, **turn.answer.as_json(model)} for turn in self.turns]
+        turns = [{"question": turn.question, **turn_as_json(turn, model)} for turn in self.turns]
         document = {"model": model, "system": self.system or None, "turns": turns}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -111,8 +120,24 @@ class Session:
         if self.system:
             parts.append(f"**System:** {self.system}")
         for turn in self.turns:
-            parts += [f"## {_heading(turn.question)}", *_markdown_answer(turn.answer)]
+            parts.append(f"## {_heading(turn.question)}")
+            parts += [f"```\n{_told(message)}\n```" for message in turn.rounds]
+            parts += _markdown_answer(turn.answer)
         return "\n\n".join(parts) + "\n"
+
+
+def turn_as_json(turn: Turn, model: str) -> dict[str, Any]:
+    """What came of a question, as plain values."""
+    rounds = {"rounds": list(turn.rounds)} if turn.rounds else {}
+    return turn.answer.as_json(model) | rounds
+
+
+def _told(message: dict[str, Any]) -> str:
+    """A message of a round of calls in plain words."""
+    if message["role"] == "tool":
+        return f"{message['name']}: {message['content']}"
+    calls = (each["function"] for each in message["tool_calls"])
+    return "\n".join(f"→ {each['name']} {each['arguments']}" for each in calls)
 
 
 def _heading(question: str) -> str:

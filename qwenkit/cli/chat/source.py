@@ -23,7 +23,10 @@ class AnswerSource(Protocol):
         """Where it runs, for people."""
 
     def answer(
-        self, messages: Sequence[dict[str, str]], options: AnswerOptions
+        self,
+        messages: Sequence[dict[str, Any]],
+        options: AnswerOptions,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer a conversation; closing the iterator cancels the request."""
 
@@ -64,11 +67,15 @@ class RemoteSource:
         return self._server.url
 
     def answer(
-        self, messages: Sequence[dict[str, str]], options: AnswerOptions
+        self,
+        messages: Sequence[dict[str, Any]],
+        options: AnswerOptions,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer a conversation; closing the iterator cancels the request."""
         body: dict[str, Any] = {"model": self.name, "messages": list(messages)}
-        return self._server.stream_chat(body | options.as_request())
+        offered = {"tools": list(tools)} if tools else {}
+        return self._server.stream_chat(body | options.as_request() | offered)
 
     async def switch(self, name: str) -> None:
         """Take another of the server's models.

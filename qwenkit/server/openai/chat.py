@@ -1,16 +1,23 @@
-"""`/v1/chat/completions`: schema → stream_chat → chunks or one answer."""
+"""`/v1/chat/completions`: schema → stream_chat → chunks or one answer.
+
+With tools of MCP servers it is schema → stream_rounds, which asks `stream_chat` round by round.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from qwenkit.chat.completion import ChatModel, ChatOptions, collect, stream_chat
 from qwenkit.chat.events import ChatEvent
+from qwenkit.mcp.client import McpConnections, ToolResult
+from qwenkit.mcp.client.results import cut
+from qwenkit.mcp.rounds import RoundEvent, ToolEnded, ToolStarted, stream_rounds
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
@@ -18,10 +25,22 @@ from qwenkit.server.openai.adapter_choice import chosen_model
 from qwenkit.server.openai.chat_answer import answer_json
 from qwenkit.server.openai.chat_chunks import ChatChunks
 from qwenkit.server.openai.conversation import chat_options
+from qwenkit.server.openai.mcp_tools import (
+    ChosenTools,
+    choose_tools,
+    done_json,
+    named_choice,
+    named_servers,
+    unavailable_json,
+    with_earlier_calls,
+)
 from qwenkit.server.openai.schema import ChatBody
 from qwenkit.server.openai.wire import Envelope, make_id
 from qwenkit.server.serving import ServingNow
 from qwenkit.server.sse import DONE, EventStream
+
+WAKE_S = 2.0
+"""How long a request waits for an MCP server that is down."""
 
 router = APIRouter(tags=["chat"], route_class=StrictRoute)
 
@@ -31,17 +50,23 @@ async def chat_completions(
     body: ChatBody, request: Request, serving: ServingNow
 ) -> Response | dict[str, Any]:
     """OpenAI's chat API, with Qwen3's thinking as `reasoning_content`."""
+    connections: McpConnections = request.app.state.mcp
     model = chosen_model(serving, body)
+    await connections.wake(named_servers(body.tools), within_s=WAKE_S)
+    chosen = choose_tools(body.tools, connections)
+    body.tool_choice = named_choice(body.tool_choice, chosen)
     n_vocab = model.engine.tokenizer.n_vocab
     options = chat_options(body, n_vocab=n_vocab, limits=serving.limits)
     with_usage = generation.wants_usage(body)
-    events = _events(model, body, options)
+    if chosen.ours:
+        generation.refuse_several(options.n)
+    events = _events(model, body, options, chosen, connections)
     if not body.stream:
-        return await unless_disconnected(request, _whole(events, model))
+        return await unless_disconnected(request, _whole(events, model, chosen))
     chunks = ChatChunks(
         _envelope(model, "chat.completion.chunk"), n=options.n, with_usage=with_usage
     )
-    return EventStream(_chunks(events, chunks), ping_s=serving.limits.sse_ping_s)
+    return EventStream(_chunks(events, chunks, chosen), ping_s=serving.limits.sse_ping_s)
 
 
 def _envelope(model: ChatModel, kind: str) -> Envelope:
@@ -55,22 +80,104 @@ def _envelope(model: ChatModel, kind: str) -> Envelope:
 
 
 async def _events(
-    model: ChatModel, body: ChatBody, options: ChatOptions
-) -> AsyncGenerator[ChatEvent]:
+    model: ChatModel,
+    body: ChatBody,
+    options: ChatOptions,
+    chosen: ChosenTools,
+    connections: McpConnections,
+) -> AsyncGenerator[RoundEvent]:
+    messages = with_earlier_calls(body.messages)
+    if chosen.ours:
+        events = _rounds(model, messages, body, options, chosen, connections)
+    else:
+        events = stream_chat(model, messages, chosen.functions, options)
     with generation.spelled_as(body):
-        async with aclosing(stream_chat(model, body.messages, body.tools or (), options)) as events:
+        async with aclosing(events):
             async for event in events:
                 yield event
 
 
-async def _whole(events: AsyncGenerator[ChatEvent], model: ChatModel) -> dict[str, Any]:
+def _rounds(
+    model: ChatModel,
+    messages: Sequence[Mapping[str, Any]],
+    body: ChatBody,
+    options: ChatOptions,
+    chosen: ChosenTools,
+    connections: McpConnections,
+) -> AsyncGenerator[RoundEvent]:
+    def ask(
+        messages: Sequence[Mapping[str, Any]], *, first: bool, last: bool, n_spent: int
+    ) -> AsyncGenerator[ChatEvent]:
+        now = options if first else _later(options, n_spent)
+        if last:
+            now = replace(now, tool_choice="none")
+        return stream_chat(model, messages, chosen.functions, now)
+
+    # A result that fills the context would leave no room for the answer to it.
+    most = model.engine.capabilities.n_ctx // 2
+
+    async def call(name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        result = await connections.call(name, arguments)
+        return replace(result, text=cut(result.text, most))
+
+    return stream_rounds(
+        ask,
+        messages,
+        chosen.ours,
+        call,
+        max_tokens=options.max_tokens,
+        max_calls=body.max_tool_calls,
+    )
+
+
+def _later(options: ChatOptions, n_spent: int) -> ChatOptions:
+    """What holds after the first round: a call that was required has been made."""
+    most = options.max_tokens
+    return replace(
+        options,
+        tool_choice="none" if options.tool_choice == "none" else "auto",
+        max_tokens=None if most is None else most - n_spent,
+        continue_final_message=False,
+    )
+
+
+async def _whole(
+    events: AsyncGenerator[RoundEvent], model: ChatModel, chosen: ChosenTools
+) -> dict[str, Any]:
+    calls: list[dict[str, Any]] = []
     async with aclosing(events):
-        return answer_json(_envelope(model, "chat.completion"), await collect(events))
+        result = await collect(_without_calls(events, calls))
+    answer = answer_json(_envelope(model, "chat.completion"), result)
+    if chosen.ours or chosen.unavailable:
+        answer["choices"][0]["message"]["mcp_calls"] = calls
+    if chosen.unavailable:
+        answer["choices"][0]["message"]["mcp_unavailable"] = unavailable_json(chosen)
+    return answer
 
 
-async def _chunks(events: AsyncGenerator[ChatEvent], chunks: ChatChunks) -> AsyncGenerator[bytes]:
+async def _without_calls(
+    events: AsyncGenerator[RoundEvent], calls: list[dict[str, Any]]
+) -> AsyncGenerator[ChatEvent]:
+    async for event in events:
+        match event:
+            case ToolStarted():
+                pass
+            case ToolEnded():
+                calls.append(done_json(event))
+            case _:
+                yield event
+
+
+async def _chunks(
+    events: AsyncGenerator[RoundEvent], chunks: ChatChunks, chosen: ChosenTools
+) -> AsyncGenerator[bytes]:
+    n_sent = 0
     async with aclosing(events):
         async for event in events:
             if chunk := chunks.encode(event):
                 yield chunk
+                n_sent += 1
+            if n_sent == 1 and chosen.unavailable:
+                yield chunks.encode_unavailable(unavailable_json(chosen))
+                n_sent += 1
     yield DONE

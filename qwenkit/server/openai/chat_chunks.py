@@ -5,9 +5,10 @@ A chunk's beginning never changes, so it is encoded once; a token then costs one
 
 from __future__ import annotations
 
+from typing import Any
+
 from qwenkit.chat.events import (
     ChatDone,
-    ChatEvent,
     ChatStarted,
     ChoiceDelta,
     ChoiceDone,
@@ -18,7 +19,9 @@ from qwenkit.chat.events import (
     ToolCallStarted,
 )
 from qwenkit.engine.request import Logprobs
+from qwenkit.mcp.rounds import RoundEvent, ToolEnded, ToolStarted
 from qwenkit.server.openai.chat_answer import logprobs_json
+from qwenkit.server.openai.mcp_tools import call_json, done_json
 from qwenkit.server.openai.wire import Envelope, timings_json, to_json, usage_json
 
 
@@ -38,7 +41,7 @@ class ChatChunks:
         self._with_usage = with_usage
         self._last = ""
 
-    def encode(self, event: ChatEvent) -> bytes:
+    def encode(self, event: RoundEvent) -> bytes:
         """The chunks that an event means; often one, sometimes none."""
         match event:
             case ChoiceDelta(choice, deltas, logprobs):
@@ -50,8 +53,19 @@ class ChatChunks:
                 # Held back: the last one carries the timings, which are known only then.
                 before, self._last = self._last, self._chunk(choice, "{}", finish=f'"{finish}"')
                 return before.encode()
+            case ToolStarted():
+                return self._told("mcp_calls", [call_json(event)]).encode()
+            case ToolEnded():
+                return self._told("mcp_calls", [done_json(event)]).encode()
             case ChatDone():
                 return self._end(event).encode()
+
+    def encode_unavailable(self, servers: list[dict[str, Any]]) -> bytes:
+        """The chunk that says which MCP servers could not be used."""
+        return self._told("mcp_unavailable", servers).encode()
+
+    def _told(self, field: str, value: list[dict[str, Any]]) -> str:
+        return self._chunk(0, f'{{"{field}":{to_json(value)}}}')
 
     def _deltas(self, choice: int, deltas: tuple[Delta, ...], logprobs: Logprobs | None) -> str:
         told = "null" if logprobs is None else to_json(logprobs_json([logprobs]))

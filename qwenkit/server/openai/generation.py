@@ -62,6 +62,16 @@ def n_choices(body: GenerationBody) -> int:
     return 1 if body.n is None else body.n
 
 
+def refuse_several(n: int) -> None:
+    """Refuse more than one answer, where tools run between its rounds.
+
+    Raises:
+        InvalidRequest: There are several.
+    """
+    if n > 1:
+        raise InvalidRequest("with tools of MCP servers n must be 1", param="n")
+
+
 def stops(body: GenerationBody) -> tuple[str, ...]:
     """The stop strings of a body."""
     return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())

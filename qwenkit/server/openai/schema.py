@@ -173,12 +173,15 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = None
     """Most tokens to write; wins over `max_tokens`."""
     tools: list[JsonObject] | None = None
-    """Functions that the model may call."""
+    """Functions that the model may call, and MCP servers whose tools are called here:
+    `{"type": "mcp", "server_label": …, "allowed_tools": […]}`."""
     tool_choice: (
         Annotated[str | JsonObject, says("must be auto, none, required or a function's name")]
         | None
     ) = None
     """`auto`, `none`, `required`, or `{"type": "function", "function": {"name": …}}`."""
+    max_tool_calls: Annotated[int, Field(ge=0)] | None = None
+    """Calls to MCP servers after which the model must answer with what it has."""
     parallel_tool_calls: bool | None = None
     """Whether one answer may call several functions."""
     functions: list[JsonObject] | None = None

@@ -1,0 +1,1 @@
+"""The Model Context Protocol both ways: others' tools for our model, and our model for others."""

@@ -1,0 +1,1 @@
+"""Offers our model to other programs over MCP: tools, documents, prompts."""

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from qwenkit.errors import ModelUnsupported
 from qwenkit.export.check import Graph
+from qwenkit.export.extras import import_extra
 from qwenkit.export.head import FIRST_LOGIT, add_first_logit
 from qwenkit.models import qwen3
 from qwenkit.models.checkpoint import read_json
@@ -41,9 +40,11 @@ def test_rows_before_the_first_logit_are_left_out_and_the_others_stay(
 
 
 def test_a_graph_whose_logits_no_product_makes_is_refused() -> None:
+    onnx = import_extra("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     value = helper.make_tensor_value_info
-    states = value("states", TensorProto.FLOAT, ["rows", "tokens", 8])
-    made = value("logits", TensorProto.FLOAT, ["rows", "tokens", 8])
+    states = value("states", floats, ["rows", "tokens", 8])
+    made = value("logits", floats, ["rows", "tokens", 8])
     node = helper.make_node("Relu", ["states"], ["logits"])
     model = helper.make_model(helper.make_graph([node], "none", [states], [made]))
     onnx.checker.check_model(model)

@@ -86,10 +86,10 @@ def finetune(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Teach a model from data: adapters that both runtimes load, or all of its weights.
+    """Teach a model from data: adapters, or all of its weights.
 
-    A run can be stopped at any moment, and goes on from its newest checkpoint. Several GPUs train
-    together by `accelerate launch -m qwenkit finetune`.
+    Adapters come in a format for each runtime. A run can be stopped at any moment, and goes on from
+    its newest checkpoint. Several GPUs train together by `accelerate launch -m qwenkit finetune`.
     """
     from qwenkit.errors import UsageError
     from qwenkit.training.run_config import make_config

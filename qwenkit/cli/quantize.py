@@ -81,11 +81,12 @@ def quantize(
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Quantise a model to GGUF files with fewer bits, and measure what that cost.
+    """Quantise a model to GGUF files, and measure what that cost.
 
     Several types make one report. Perplexity, KL divergence and agreement are measured against the
     source on the same text, as llama-perplexity does it.
     """
+    from qwenkit.extras import import_extra
     from qwenkit.quantize.run import (
         QuantizeOptions,
         ReportOptions,
@@ -101,6 +102,9 @@ def quantize(
         return
     model, types = _required(model, types)
     _check_report(plot, text, windows, report=report)
+    if plot is not None:
+        check_targets([plot], replace=force)
+        import_extra("matplotlib", extra="plots")
     overrides = parse_overrides(tensor or [])
     plan_targets(types, output, name="model")  # a type that is none costs no download
     settings = Settings.load()
@@ -146,13 +150,10 @@ def _check_report(
     plot: Path | None, text: Path | None, windows: int | None, *, report: bool
 ) -> None:
     from qwenkit.errors import UsageError
-    from qwenkit.extras import import_extra
 
     for name, value in (("--plot", plot), ("--text", text), ("--windows", windows)):
         if value is not None and not report:
             raise UsageError(f"{name} is for the report, and --no-report leaves it out")
-    if plot is not None:
-        import_extra("matplotlib", extra="plots")
 
 
 def _resolve(model: str, settings: Any) -> ResolvedModel:

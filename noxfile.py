@@ -59,7 +59,7 @@ def tests(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Numbers against transformers in float32; installs torch."""
     install(session, "test", "parity")
-    session.run("pytest", "-m", "parity", *session.posargs)
+    session.run("pytest", "-m", "parity and not slow", *session.posargs)
 
 
 @nox.session

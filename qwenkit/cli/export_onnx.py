@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from qwenkit.cli import console
+from qwenkit.cli.source_model import find_checkpoint
 
 if TYPE_CHECKING:
     from qwenkit.export.check import ExportCheck, PromptCheck
@@ -131,8 +132,6 @@ def _given(**values: Any) -> dict[str, Any]:
 def _checkpoint(model: str, exporter: str) -> Path:
     from qwenkit.errors import UsageError
     from qwenkit.models.demo import DEMO_NAME
-    from qwenkit.models.resolve import resolve_checkpoint
-    from qwenkit.settings import Settings
 
     if exporter == "optimum" and model != DEMO_NAME and not Path(model).expanduser().is_dir():
         # Where Optimum is installed, the Hub's client is too old to fetch with.
@@ -140,14 +139,7 @@ def _checkpoint(model: str, exporter: str) -> Path:
             f"`{model}` is no folder, and --exporter optimum takes one",
             hint="fetch the model without Optimum first, and name its folder",
         )
-    spec = Settings.load().model_spec()
-    return resolve_checkpoint(
-        model,
-        home=spec.qwenkit_home,
-        hub_token=spec.hub_token,
-        offline=spec.hub_offline,
-        progress=console.progress,
-    )
+    return find_checkpoint(model)
 
 
 def _as_json(report: ExportReport) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from qwenkit.cli import console
 from qwenkit.cli.failure import EXIT_INTERRUPTED
 from qwenkit.cli.option_flags import with_options
+from qwenkit.cli.source_model import find_checkpoint, find_gguf
 from qwenkit.training.data.options import DataOptions
 from qwenkit.training.methods import Method
 from qwenkit.training.options import LoopOptions, LoraOptions
@@ -153,26 +154,12 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _checkpoint(model: str) -> Path:
-    from qwenkit.models.resolve import resolve_checkpoint
-    from qwenkit.settings import Settings
-
-    spec = Settings.load().model_spec()
-    return resolve_checkpoint(
-        model,
-        home=spec.qwenkit_home,
-        hub_token=spec.hub_token,
-        offline=spec.hub_offline,
-        progress=console.progress,
-    )
-
-
 def _train(config: RunConfig, *, resume: bool, json: bool) -> None:
     from qwenkit.training.finetune import finetune as train
     from qwenkit.training.request import FinetuneRequest, Stopped
 
     request = FinetuneRequest(
-        config=config, checkpoint=_checkpoint(config.run.model), resume=resume
+        config=config, checkpoint=find_checkpoint(config.run.model), resume=resume
     )
     made = train(request, progress=console.progress, watch=console.training, tell=console.note)
     if isinstance(made, Stopped):
@@ -184,20 +171,10 @@ def _train(config: RunConfig, *, resume: bool, json: bool) -> None:
 
 
 def _train_native(config: RunConfig, *, resume: bool, json: bool) -> None:
-    from qwenkit.models.resolve import resolve
-    from qwenkit.settings import Settings
     from qwenkit.training.native_run import check_followed, finetune_native
 
     check_followed(config)
-    spec = Settings.load().model_spec()
-    model = resolve(
-        config.run.model,
-        home=spec.qwenkit_home,
-        dtype="f32",
-        hub_token=spec.hub_token,
-        offline=spec.hub_offline,
-        progress=console.progress,
-    )
+    model = find_gguf(config.run.model, dtype="f32")
     made = finetune_native(
         config, model, resume=resume, progress=console.progress, tell=console.note
     )
@@ -300,5 +277,5 @@ def _dry_run(config: RunConfig, *, json: bool) -> None:
     from qwenkit.cli.dry_run import show_dry_run
     from qwenkit.training.dry_run import survey_run
 
-    survey = survey_run(config, _checkpoint(config.run.model), progress=console.progress)
+    survey = survey_run(config, find_checkpoint(config.run.model), progress=console.progress)
     show_dry_run(survey, json=json)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qwenkit.cli import console
+from qwenkit.cli.source_model import find_gguf
 
 if TYPE_CHECKING:
-    from qwenkit.models.resolve import ResolvedModel
     from qwenkit.quality.measure import Quality
     from qwenkit.quantize.run import QuantizeReport
 
@@ -108,7 +108,7 @@ def quantize(
     overrides = parse_overrides(tensor or [])
     plan_targets(types, output, name="model")  # a type that is none costs no download
     settings = Settings.load()
-    source = _resolve(model, settings)
+    source = find_gguf(model)
     targets = plan_targets(types, output, name=source.name)
     check_targets([*targets.values(), *filter(None, (save_imatrix, plot))], replace=force)
     made = quantize(
@@ -154,19 +154,6 @@ def _check_report(
     for name, value in (("--plot", plot), ("--text", text), ("--windows", windows)):
         if value is not None and not report:
             raise UsageError(f"{name} is for the report, and --no-report leaves it out")
-
-
-def _resolve(model: str, settings: Any) -> ResolvedModel:
-    from qwenkit.models.resolve import resolve
-
-    spec = settings.model_spec()
-    return resolve(
-        model,
-        home=spec.qwenkit_home,
-        hub_token=spec.hub_token,
-        offline=spec.hub_offline,
-        progress=console.progress,
-    )
 
 
 def _list(*, json: bool) -> None:

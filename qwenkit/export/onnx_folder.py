@@ -27,23 +27,12 @@ from qwenkit.export.size import export_bytes, scratch_bytes
 from qwenkit.export.slots import LoraSlot, add_slots, slots_of
 from qwenkit.models import qwen3
 from qwenkit.models.atomic import atomic_folder, require_space
-from qwenkit.models.checkpoint import read_json
+from qwenkit.models.checkpoint import TEXT_FILES, read_json
 from qwenkit.models.convert import plan_conversion
 from qwenkit.models.fingerprint import fingerprint
 from qwenkit.models.info import GENAI_CONFIG
 from qwenkit.models.progress import ProgressFactory, silent
 
-# What a text needs on its way in and out, as the checkpoint has it.
-_TEXT_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
 _WORK = ".work"
 _NEEDED = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime")
 _EXPORTERS = {"builder": ("onnxruntime_genai",), "optimum": ("optimum.exporters.onnx",)}
@@ -148,7 +137,7 @@ def source_id(checkpoint: Path, adapter: Path | None = None, *salt: str) -> str:
 def _source_files(source: Path | None) -> Iterable[Path]:
     if source is None or not source.is_dir():
         return [source] if source else []
-    names = ("config.json", "adapter_config.json", *_TEXT_FILES)
+    names = ("config.json", "adapter_config.json", *TEXT_FILES)
     return [
         *(source / name for name in names if (source / name).exists()),
         *source.glob("*.safetensors"),
@@ -221,7 +210,7 @@ def _add_inputs(folder: Path, plan: _Plan) -> None:
 
 
 def _copy_text_files(source: Path, folder: Path) -> None:
-    for name in ("config.json", *_TEXT_FILES):
+    for name in ("config.json", *TEXT_FILES):
         if (source / name).exists():
             shutil.copyfile(source / name, folder / name)
 

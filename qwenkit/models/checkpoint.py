@@ -21,6 +21,17 @@ from qwenkit.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+TEXT_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""What a text needs on its way in and out, as far as a checkpoint has it."""
 MAX_HEADER_BYTES = 100_000_000
 CHUNK_BYTES = 16 * 1024 * 1024
 DTYPE_BITS = {

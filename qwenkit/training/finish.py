@@ -23,19 +23,10 @@ from qwenkit.adapters.template_stamp import write_stamp
 from qwenkit.export.slots import slots_of
 from qwenkit.models import qwen3
 from qwenkit.models.atomic import atomic_folder
-from qwenkit.models.checkpoint import read_json
+from qwenkit.models.checkpoint import TEXT_FILES, read_json
 from qwenkit.training.checkpoints import folder_bytes
 from qwenkit.training.run_folder import RunFolder
 
-_TEXT_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _ONLY_MERGED = (
     "a DoRA can't be applied while serving, so no .gguf and no .onnx_adapter is written: merge it"
 )
@@ -124,7 +115,7 @@ def keep_model(written: Path, folder: RunFolder, *, checkpoint: Path) -> None:
     with atomic_folder(folder.model) as partial:
         for path in (*written.glob("*.safetensors*"), written / "config.json"):
             path.rename(partial / path.name)
-        for name in (*_TEXT_FILES, "generation_config.json"):
+        for name in TEXT_FILES:
             if (checkpoint / name).exists():
                 shutil.copyfile(checkpoint / name, partial / name)
 

@@ -16,10 +16,11 @@ PACKAGE = Path(qwenkit.__file__).parent
 # import each other.
 LAYERS = (
     ("cli",),
-    ("doctor", "bench"),
+    ("doctor", "bench", "improve"),
     ("server", "training"),
     ("agent",),
     ("mcp",),
+    ("feedback",),
     ("quantize",),
     ("quality",),
     ("chat",),
@@ -30,6 +31,7 @@ LAYERS = (
     ("models",),
     ("settings",),
     ("extras",),
+    ("ui",),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(reversed(LAYERS)) for name in names}

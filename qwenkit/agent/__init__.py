@@ -5,7 +5,7 @@
     agent = build_agent("http://127.0.0.1:8000")
     await agent.ainvoke({"messages": [("user", "What is 17 * 23?")]}, config)
 
-Needs the extra `agent`; without it, importing this works and `build_agent` says what to install.
+Importing this is cheap; `build_agent` imports LangGraph.
 """
 
 from qwenkit.agent.build import build_agent

@@ -13,7 +13,6 @@ from qwenkit.agent.tools.mcp import mcp_tools
 from qwenkit.chat.completion import ChatModel
 from qwenkit.chat.remote import RemoteServer
 from qwenkit.errors import InvalidRequest
-from qwenkit.extras import import_extra
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
 
     from qwenkit.agent.graph import Agent
     from qwenkit.mcp.client import McpConnections
-
-
-def require_agent() -> None:
-    """Check that the extra `agent` is installed.
-
-    Raises:
-        MissingExtra: It is not.
-    """
-    import_extra("langgraph", extra="agent")
-    import_extra("langchain_core", extra="agent")
 
 
 def build_agent(
@@ -63,10 +52,8 @@ def build_agent(
         checkpointer: Keeps threads; None keeps them in memory.
 
     Raises:
-        MissingExtra: The extra `agent` is not installed.
         InvalidSettings: The URL is none.
     """
-    require_agent()
     from langgraph.checkpoint.memory import InMemorySaver
 
     from qwenkit.agent.graph import Rules, make_graph

@@ -127,7 +127,6 @@ def _config(thread_id: str, namespace: str | None = None) -> RunnableConfig:
 
 @asynccontextmanager
 async def _open_sqlite(path: Path) -> AsyncIterator[Database]:
-    import_extra("langgraph.checkpoint.sqlite", extra="agent")
     import aiosqlite
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 

@@ -5,9 +5,6 @@ import json
 
 import httpx
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 

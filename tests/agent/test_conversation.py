@@ -1,9 +1,6 @@
 """LangChain's messages as a model reads them."""
 
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langchain_core.messages import (
     AIMessage,
     ChatMessage,

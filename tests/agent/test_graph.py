@@ -1,17 +1,12 @@
 """The agent as a graph, for whoever builds one."""
 
-import sys
-
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.types import Command
 
 from qwenkit.agent import build_agent
-from qwenkit.errors import InvalidSettings, MissingExtra
+from qwenkit.errors import InvalidSettings
 
 pytestmark = pytest.mark.anyio
 HERE = {"configurable": {"thread_id": "1"}}
@@ -106,10 +101,3 @@ async def test_a_tool_that_there_is_not_is_an_error_not_a_question():
 def test_a_url_must_be_one():
     with pytest.raises(InvalidSettings):
         build_agent("nonsense")
-
-
-def test_without_the_extra_it_says_what_to_install(monkeypatch, model):
-    monkeypatch.setitem(sys.modules, "langgraph", None)
-    with pytest.raises(MissingExtra) as caught:
-        build_agent(model)
-    assert "qwenkit[agent]" in caught.value.hint

@@ -1,7 +1,7 @@
 """The agent of one server, opened when it is first asked for. Knows how its parts fit together.
 
-Nothing of LangGraph is imported and no database is made before that, so a server without the extra
-`agent`, or whose agent nobody uses, has no part of it.
+Nothing of LangGraph is imported and no database is made before that, so a server whose agent nobody
+uses has no part of it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from qwenkit.agent.build import built_in_tools, require_agent
+from qwenkit.agent.build import built_in_tools
 from qwenkit.agent.tools.base import AgentTool, Toolbox
 from qwenkit.agent.tools.mcp import mcp_tools
-from qwenkit.errors import EngineStopped, MissingExtra
+from qwenkit.errors import EngineStopped
 from qwenkit.mcp.client import McpConnections
 from qwenkit.server.agent.assistants import Assistants
 from qwenkit.server.agent.records import Records
@@ -102,7 +102,7 @@ class AgentService:
         """The agent.
 
         Raises:
-            MissingExtra: The extra `agent` is not installed.
+            MissingExtra: A package for its database is not installed.
             ServerError: Its database can't be opened.
             EngineStopped: The server is shutting down.
         """
@@ -167,14 +167,8 @@ class AgentService:
 
 
 def _import() -> None:
-    require_agent()
-    try:
-        import qwenkit.agent.database
-        import qwenkit.agent.graph  # noqa: F401
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.startswith("qwenkit"):
-            raise
-        raise MissingExtra(exc.name, extra="agent") from exc
+    import qwenkit.agent.database
+    import qwenkit.agent.graph  # noqa: F401
 
 
 async def _recover(graph: Agent, database: Database, records: Records) -> None:

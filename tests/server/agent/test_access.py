@@ -1,6 +1,4 @@
-"""Who may use the agent, from where, and what a server without it says."""
-
-import sys
+"""Who may use the agent, from where, and when it is opened."""
 
 import httpx
 import pytest
@@ -9,34 +7,6 @@ pytestmark = pytest.mark.anyio
 
 KEYS = {"api_keys": "user-key", "admin_api_keys": "admin-key"}
 ORIGIN = {"Origin": "https://ui.example"}
-
-
-@pytest.fixture
-def without_langgraph(monkeypatch):
-    for name in [each for each in sys.modules if each.split(".")[0] == "langgraph"]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("qwenkit.agent.database", "qwenkit.agent.graph"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "langgraph", None)
-
-
-async def test_without_the_extra_the_server_serves_and_the_agent_says_what_to_install(
-    without_langgraph, make_app, run, ask
-):
-    async with run(make_app()) as client:
-        for method, path in (
-            ("GET", "/agent/info"),
-            ("GET", "/agent/ok"),
-            ("POST", "/agent/threads/search"),
-            ("GET", "/agent/threads/x/state"),
-        ):
-            reply = await client.request(method, path, json={})
-            assert reply.status_code == 501
-            error = reply.json()["error"]
-            assert error["code"] == "missing_extra"
-            assert "pip install 'qwenkit[agent]'" in error["message"]
-        reply = await client.post("/v1/chat/completions", json=ask("hello"))
-        assert reply.status_code == 200
 
 
 async def test_a_server_whose_agent_nobody_uses_makes_no_database(make_app, run, tmp_path):
@@ -56,14 +26,12 @@ async def test_a_server_whose_agent_nobody_uses_makes_no_database(make_app, run,
     ],
 )
 async def test_the_agent_needs_a_key_where_the_server_does(make_app, run, headers, status):
-    pytest.importorskip("langgraph")
     async with run(make_app(**KEYS), **headers) as client:
         for method, path in (("GET", "/agent/info"), ("POST", "/agent/threads")):
             assert (await client.request(method, path, json={})).status_code == status
 
 
 async def test_the_sdks_send_their_key_as_the_server_reads_it(live, say):
-    pytest.importorskip("langgraph")
     from langgraph_sdk import get_client
 
     app = live(**KEYS)
@@ -73,7 +41,6 @@ async def test_the_sdks_send_their_key_as_the_server_reads_it(live, say):
 
 
 async def test_a_page_of_a_configured_origin_may_send_and_read_what_clients_need(make_app, run):
-    pytest.importorskip("langgraph")
     wanted = ("content-type", "x-api-key", "x-auth-scheme", "authorization", "last-event-id")
     preflight = {
         **ORIGIN,
@@ -92,7 +59,6 @@ async def test_a_page_of_a_configured_origin_may_send_and_read_what_clients_need
 
 
 async def test_a_page_of_another_origin_can_not_start_a_run(make_app, run):
-    pytest.importorskip("langgraph")
     async with run(make_app()) as client:
         plain = {"Content-Type": "text/plain", "Origin": "https://evil.example"}
         for path in ("/agent/runs", "/agent/runs/batch", "/agent/threads", "/agent/runs/cancel"):
@@ -101,7 +67,6 @@ async def test_a_page_of_another_origin_can_not_start_a_run(make_app, run):
 
 
 async def test_info_says_what_there_is(make_app, run):
-    pytest.importorskip("langgraph")
     async with run(make_app()) as client:
         info = (await client.get("/agent/info")).json()
         assert (await client.get("/agent/ok")).json() == {"ok": True}
@@ -111,7 +76,6 @@ async def test_info_says_what_there_is(make_app, run):
 
 
 async def test_a_server_that_ends_lets_go_of_who_listens_to_a_thread(live, connected, listening):
-    pytest.importorskip("langgraph")
     app = live()
     async with connected(app) as sdk, httpx.AsyncClient(base_url=app.state.url) as client:
         thread_id = (await sdk.threads.create())["thread_id"]

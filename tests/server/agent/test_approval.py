@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("langgraph")
-
 pytestmark = pytest.mark.anyio
 
 

@@ -1,9 +1,6 @@
 """Presets of what runs choose."""
 
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError
 
 pytestmark = pytest.mark.anyio

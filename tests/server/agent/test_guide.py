@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("langgraph")
-
 pytestmark = pytest.mark.anyio
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "agent.md"
 STREAM, DECISIONS, OWN = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)

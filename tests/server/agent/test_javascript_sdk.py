@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("langgraph")
-
 FOLDER = os.environ.get("NODE_MODULES")
 pytestmark = [
     pytest.mark.anyio,

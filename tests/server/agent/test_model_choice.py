@@ -6,8 +6,6 @@ import threading
 import httpx
 import pytest
 
-pytest.importorskip("langgraph")
-
 pytestmark = pytest.mark.anyio
 
 

@@ -4,9 +4,6 @@ import asyncio
 
 import httpx
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
 pytestmark = pytest.mark.anyio

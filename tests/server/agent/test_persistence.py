@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langgraph_sdk import get_client
 
 from qwenkit.errors import ServerError

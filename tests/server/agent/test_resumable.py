@@ -5,8 +5,6 @@ import asyncio
 import httpx
 import pytest
 
-pytest.importorskip("langgraph")
-
 pytestmark = pytest.mark.anyio
 
 

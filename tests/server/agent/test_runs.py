@@ -5,9 +5,6 @@ from itertools import pairwise
 
 import httpx
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langgraph_sdk.errors import BadRequestError, NotFoundError
 
 pytestmark = pytest.mark.anyio

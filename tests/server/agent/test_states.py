@@ -2,9 +2,6 @@
 
 import httpx
 import pytest
-
-pytest.importorskip("langgraph")
-
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError
 
 pytestmark = pytest.mark.anyio

@@ -6,8 +6,6 @@ import json
 import httpx
 import pytest
 
-pytest.importorskip("langgraph")
-
 pytestmark = pytest.mark.anyio
 MODES = ["values", "messages-tuple", "custom"]
 

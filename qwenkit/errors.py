@@ -10,6 +10,7 @@
     │   │   ├── UnknownAdapter         no adapter of that name
     │   │   └── UnknownMcpServer       no MCP server of that name
     │   ├── InvalidData                rows to learn from that can't be used
+    │   │   └── InvalidRecord          a line of the feedback log that holds no record
     │   └── InvalidSettings            a setting, or two that contradict each other
     ├── MissingExtra              3    an optional package is not installed
     ├── ModelError                4    a model on disk or on the Hub
@@ -23,10 +24,13 @@
     │   ├── EngineStopped              the engine is shutting down
     │   ├── DecodeFailed               the runtime could not compute this request
     │   └── OutOfMemory                weights or KV cache do not fit
-    └── ServerError               6
-        ├── AddressInUse               something else listens there
-        ├── RemoteError                another server answered with an error
-        └── RemoteUnreachable          another server did not answer
+    ├── ServerError               6
+    │   ├── AddressInUse               something else listens there
+    │   ├── RemoteError                another server answered with an error
+    │   └── RemoteUnreachable          another server did not answer
+    └── FeedbackError             7
+        ├── LogUnwritable              a record could not be written
+        └── LogUnreadable              the log or its index could not be read
 
 Raised where the fact is known; caught in two places: the command line's boundary and the server's
 handlers. `hint` is the next step, worded as a command or a setting where there is one.
@@ -107,6 +111,10 @@ class UnknownMcpServer(InvalidRequest):
 
 class InvalidData(UsageError):
     """Rows to learn from that can't be used."""
+
+
+class InvalidRecord(InvalidData):
+    """A line of the feedback log that holds no record, or a record that makes no line."""
 
 
 class InvalidSettings(UsageError):
@@ -209,3 +217,17 @@ class RemoteError(ServerError):
 
 class RemoteUnreachable(ServerError):
     """Another server did not answer."""
+
+
+class FeedbackError(QwenkitError):
+    """The log of answers and ratings."""
+
+    exit_code = 7
+
+
+class LogUnwritable(FeedbackError):
+    """A record could not be written; nothing of it is in the log."""
+
+
+class LogUnreadable(FeedbackError):
+    """The log or its index could not be read."""

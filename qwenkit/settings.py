@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -83,6 +85,14 @@ class ReloadMode(StrEnum):
     DRAIN = "drain"
 
 
+class LogAnswers(StrEnum):
+    """What is kept of answers."""
+
+    FULL = "full"
+    METADATA = "metadata"
+    OFF = "off"
+
+
 class ConvertDtype(StrEnum):
     """Number formats that safetensors are converted to."""
 
@@ -123,6 +133,35 @@ class ModelSpec:
     onnx_provider: OnnxProvider = OnnxProvider.CPU
     onnx_precision: OnnxPrecision = OnnxPrecision.AUTO
     onnx_decoder: OnnxDecoder = OnnxDecoder.AUTO
+
+
+LANGFUSE_CLOUD = "https://cloud.langfuse.com"
+_LANGFUSE_ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LangfuseSpec:
+    """Which Langfuse project to talk to and how; what `Settings.langfuse_spec` makes.
+
+    Args:
+        public_key: The project's public key.
+        secret_key: The project's secret key.
+        base_url: Where Langfuse is, without a slash at the end.
+        environment: What traces are labelled with; None is Langfuse's default.
+        release: The version that traces are labelled with.
+        timeout_s: Seconds that a request to it may take.
+        flush_at: Most records that are sent together.
+        flush_interval_s: Most seconds that a record waits for others.
+    """
+
+    public_key: str
+    secret_key: str = field(repr=False)
+    base_url: str = LANGFUSE_CLOUD
+    environment: str | None = None
+    release: str | None = None
+    timeout_s: float = 5.0
+    flush_at: int = 64
+    flush_interval_s: float = 5.0
 
 
 class Settings(BaseSettings):
@@ -270,6 +309,55 @@ class Settings(BaseSettings):
     log_dir: Path = Path("logs")
     """Where logs are written."""
 
+    # Feedback
+    log_answers: LogAnswers = LogAnswers.FULL
+    """What is kept of answers in LOG_DIR/feedback: `full`; `metadata`, all but what was said; `off`
+    keeps nothing, and nothing can be rated."""
+    log_redact: Annotated[tuple[str, ...], NoDecode] = ()
+    """What is taken out before anything is kept, separated by commas: `email`, `phone`, `card`,
+    `ip`, `secret`."""
+    log_redact_file: Path | None = None
+    """File with more to take out, one regular expression a line."""
+    log_keep_days: int | None = Field(default=None, ge=1)
+    """Days after which a day's answers and ratings are deleted. Empty keeps them all."""
+    log_max_mb: int = Field(default=64, ge=1, le=16_384)
+    """Size in MiB at which a day's log goes on in another file."""
+
+    # Langfuse
+    langfuse_api_key: SecretStr | None = None
+    """Keys of a Langfuse project as `PUBLIC:SECRET`. With them every answer becomes a trace there,
+    and every rating a score."""
+    langfuse_public_key: SecretStr | None = None
+    """The public key alone; LANGFUSE_API_KEY wins."""
+    langfuse_secret_key: SecretStr | None = None
+    """The secret key alone; LANGFUSE_API_KEY wins."""
+    langfuse_base_url: str | None = None
+    """Where Langfuse is. Empty is `https://cloud.langfuse.com`."""
+    langfuse_host: str | None = None
+    """The former name of LANGFUSE_BASE_URL, which wins."""
+    langfuse_tracing_enabled: bool = True
+    """`false` sends nothing to Langfuse, whatever the keys."""
+    langfuse_tracing_environment: str | None = None
+    """What traces are labelled with, such as `production`: lower-case letters, digits, `-` and `_`,
+    not beginning with `langfuse`."""
+    langfuse_release: str | None = None
+    """The release that traces are labelled with. Empty is qwenkit's version."""
+    langfuse_timeout: float = Field(default=5.0, gt=0, le=600)
+    """Seconds that a request to Langfuse may take."""
+    langfuse_flush_at: int = Field(default=64, ge=1, le=1000)
+    """Most records that are sent to Langfuse together."""
+    langfuse_flush_interval: float = Field(default=5.0, gt=0, le=600)
+    """Most seconds that a record waits for others before it is sent to Langfuse."""
+
+    # Label Studio
+    label_studio_url: str | None = None
+    """Where Label Studio is, in which people judge answers: `http://127.0.0.1:8080`."""
+    label_studio_api_key: SecretStr | None = None
+    """A token from its page Account & Settings, of either kind."""
+    label_studio_webhook_secret: SecretStr | None = None
+    """What Label Studio sends along when it reports a judgement to /v1/feedback/label-studio; empty
+    receives nothing."""
+
     _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator(
@@ -280,6 +368,7 @@ class Settings(BaseSettings):
         "lora_dirs",
         "agent_allowed_tools",
         "mcp_allowed_networks",
+        "log_redact",
         mode="before",
     )
     @classmethod
@@ -288,7 +377,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("qwenkit_home", "log_dir", "mcp_config", mode="after")
+    @field_validator("qwenkit_home", "log_dir", "mcp_config", "log_redact_file", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()
@@ -344,6 +433,59 @@ class Settings(BaseSettings):
         return {name: value for name, value in named.items() if value is not None} | dict(
             os.environ
         )
+
+    def langfuse_spec(self) -> LangfuseSpec | None:
+        """Which Langfuse project to talk to; None where there is none, or where it is turned off.
+
+        Raises:
+            InvalidSettings: Half of the keys is missing, or something else makes no sense.
+        """
+        keys = self._langfuse_keys()
+        if keys is None or not self.langfuse_tracing_enabled:
+            return None
+        environment = self.langfuse_tracing_environment
+        if environment is not None and not _LANGFUSE_ENVIRONMENT.fullmatch(environment):
+            raise InvalidSettings(
+                f"LANGFUSE_TRACING_ENVIRONMENT is {environment!r}",
+                hint="up to 40 lower-case letters, digits, - and _, not beginning with langfuse",
+            )
+        base_url = (self.langfuse_base_url or self.langfuse_host or LANGFUSE_CLOUD).rstrip("/")
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise InvalidSettings(
+                "LANGFUSE_BASE_URL is no address of a server",
+                hint="such as https://cloud.langfuse.com, without keys in it",
+            )
+        return LangfuseSpec(
+            public_key=keys[0],
+            secret_key=keys[1],
+            base_url=base_url,
+            environment=environment,
+            release=self.langfuse_release,
+            timeout_s=self.langfuse_timeout,
+            flush_at=self.langfuse_flush_at,
+            flush_interval_s=self.langfuse_flush_interval,
+        )
+
+    def _langfuse_keys(self) -> tuple[str, str] | None:
+        """The public and the secret key. What is wrong with them is said without them."""
+        if self.langfuse_api_key is not None:
+            public, colon, secret = self.langfuse_api_key.get_secret_value().partition(":")
+            if not (public and colon and secret):
+                raise InvalidSettings(
+                    "LANGFUSE_API_KEY is not two keys", hint="set it to PUBLIC:SECRET"
+                )
+            return public, secret
+        public_key, secret_key = self.langfuse_public_key, self.langfuse_secret_key
+        if public_key is None and secret_key is None:
+            return None
+        if public_key is None or secret_key is None:
+            missing = "PUBLIC" if public_key is None else "SECRET"
+            raise InvalidSettings(
+                f"LANGFUSE_{missing}_KEY is not set, and the other key is",
+                hint=f"set LANGFUSE_{missing}_KEY, or both as LANGFUSE_API_KEY=PUBLIC:SECRET",
+            )
+        return public_key.get_secret_value(), secret_key.get_secret_value()
 
     def model_spec(self) -> ModelSpec:
         """What to load, as a plain value for the layers below."""

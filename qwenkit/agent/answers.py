@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from qwenkit.chat.completion import ChatModel, ChatOptions, NamedTool, stream_chat
+from qwenkit.chat.completion import ChatModel, ChatOptions, NamedTool, OnPrepared, stream_chat
 from qwenkit.chat.events import ChatEvent
 from qwenkit.chat.remote import RemoteServer
 from qwenkit.errors import UnknownModel
@@ -33,6 +33,8 @@ class Question:
         max_tokens: Most tokens of the answer.
         stop: Strings that end it.
         parallel_tool_calls: Whether it may hold several calls.
+        id: What the answer's message is called; empty where nobody has named it.
+        store: False asks another server not to keep it.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -45,6 +47,8 @@ class Question:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     parallel_tool_calls: bool = True
+    id: str = ""
+    store: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +135,17 @@ class RemoteAnswers:
 
 
 async def answer(
-    model: ChatModel, question: Question, *, thinking_budget: int | None = None
+    model: ChatModel,
+    question: Question,
+    *,
+    thinking_budget: int | None = None,
+    on_prepared: OnPrepared | None = None,
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Let a model of this process answer.
 
     Args:
         thinking_budget: Where the question names none.
+        on_prepared: Told what the engine gets.
     """
     budget = question.thinking_budget
     options = ChatOptions(
@@ -149,7 +158,8 @@ async def answer(
         parallel_tool_calls=question.parallel_tool_calls,
     )
     yield Answering(model.name)
-    async with aclosing(stream_chat(model, question.messages, question.tools, options)) as events:
+    asked = stream_chat(model, question.messages, question.tools, options, on_prepared=on_prepared)
+    async with aclosing(asked) as events:
         async for event in events:
             yield event
 
@@ -171,6 +181,8 @@ def request_body(question: Question, *, model: str) -> dict[str, Any]:
         body["max_tokens"] = question.max_tokens
     if question.stop:
         body["stop"] = list(question.stop)
+    if not question.store:
+        body["store"] = False
     return body
 
 

@@ -23,6 +23,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import ConfigDict, Field
 
 from qwenkit.agent.answers import AnswerEvent, Answering, Answers, Choice, Question
@@ -103,13 +104,16 @@ class QwenChat(BaseChatModel):  # type: ignore[misc]
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         source: Answers = self.answers
-        question = self._question(messages, stop, kwargs)
+        # As LangChain would name it: the source must know the name that clients will see.
+        name = uuid.uuid4() if run_manager is None else run_manager.run_id
+        question = self._question(messages, stop, kwargs, answer_id=f"{LC_ID_PREFIX}-{name}")
         async with aclosing(source.stream(question)) as events:
             async for chunk in _chunks(events):
+                chunk.id = question.id
                 yield ChatGenerationChunk(message=chunk)
 
     async def _agenerate(
@@ -154,7 +158,12 @@ class QwenChat(BaseChatModel):  # type: ignore[misc]
                 runner.run(_close(chunks))
 
     def _question(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        given: Mapping[str, Any],
+        *,
+        answer_id: str = "",
     ) -> Question:
         chosen = {name: given.get(name) for name in self._FIELDS}
         values = {
@@ -169,6 +178,7 @@ class QwenChat(BaseChatModel):  # type: ignore[misc]
             tool_choice=_tool_choice(given.get("tool_choice")),
             stop=tuple(stop or ()),
             parallel_tool_calls=given.get("parallel_tool_calls") is not False,
+            id=answer_id,
             **values,
         )
 

@@ -12,6 +12,7 @@ Asking for approval is part of the tools' step and takes none.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
@@ -36,7 +37,7 @@ from qwenkit.agent import approval
 from qwenkit.agent.approval import Answered, Approved, Verdict
 from qwenkit.agent.chat_model import QwenChat
 from qwenkit.agent.choices import MAX_STEPS, Choices, read_choices
-from qwenkit.agent.tools.base import AgentTool, Toolbox, ToolOutput
+from qwenkit.agent.tools.base import AgentTool, OnToolRan, Toolbox, ToolOutput, ToolRan
 from qwenkit.errors import InvalidRequest, QwenkitError
 
 NAME = "agent"
@@ -77,9 +78,15 @@ def make_graph(
     toolbox: Toolbox,
     rules: Rules,
     checkpointer: BaseCheckpointSaver[Any] | None,
+    *,
+    on_tool_ran: OnToolRan | None = None,
 ) -> Agent:
-    """The graph over a model and tools, ready to run."""
-    steps = _Steps(model, toolbox, rules)
+    """The graph over a model and tools, ready to run.
+
+    Args:
+        on_tool_ran: Told of every tool call that is over.
+    """
+    steps = _Steps(model, toolbox, rules, on_tool_ran)
     graph = StateGraph(AgentState)
     graph.add_node(MODEL, steps.model)
     graph.add_node(TOOLS, steps.tools)
@@ -99,10 +106,17 @@ def _after_model(state: AgentState) -> str:
 class _Steps:
     """The graph's nodes."""
 
-    def __init__(self, model: BaseChatModel, toolbox: Toolbox, rules: Rules) -> None:
+    def __init__(
+        self,
+        model: BaseChatModel,
+        toolbox: Toolbox,
+        rules: Rules,
+        on_tool_ran: OnToolRan | None = None,
+    ) -> None:
         self._model = model
         self._toolbox = toolbox
         self._rules = rules
+        self._on_tool_ran = on_tool_ran
 
     async def model(self, state: AgentState, config: RunnableConfig) -> dict[str, Any]:
         """Let the model answer."""
@@ -124,9 +138,34 @@ class _Steps:
         choices = _choices(config)
         tools = self._offered(choices)
         verdicts = _judge(last, tools)
-        results = await asyncio.gather(*(_result(verdict, tools) for verdict in verdicts))
+        asked = _approvals(last)
+        results = await asyncio.gather(
+            *(
+                self._called(last.id or "", verdict, tools, asked=was_asked)
+                for verdict, was_asked in zip(verdicts, asked, strict=True)
+            )
+        )
         broken = [_broken(call) for call in last.invalid_tool_calls]
         return {"messages": [*_as_run(last, verdicts), *results, *broken]}
+
+    async def _called(
+        self, answer_id: str, verdict: Verdict, tools: Mapping[str, AgentTool], *, asked: bool
+    ) -> ToolMessage:
+        began = time.perf_counter()
+        output = await _output(verdict, tools)
+        call = verdict.call
+        if self._on_tool_ran is not None:
+            ran = ToolRan(
+                id=call["id"] or "",
+                answer_id=answer_id,
+                name=call["name"],
+                arguments=call["args"],
+                output=output,
+                approved=isinstance(verdict, Approved) if asked else None,
+                took_s=time.perf_counter() - began,
+            )
+            self._on_tool_ran(ran)
+        return _tool_message(call, output)
 
     def _offered(self, choices: Choices) -> dict[str, AgentTool]:
         tools = self._toolbox.tools()
@@ -198,15 +237,17 @@ def _ask(calls: Sequence[ToolCall], tools: Mapping[str, AgentTool]) -> list[Verd
             error = exc.message
 
 
-async def _result(verdict: Verdict, tools: Mapping[str, AgentTool]) -> ToolMessage:
+async def _output(verdict: Verdict, tools: Mapping[str, AgentTool]) -> ToolOutput:
     call = verdict.call
     if isinstance(verdict, Answered):
-        output = ToolOutput(verdict.text, is_error=verdict.is_error)
-    elif (tool := tools.get(call["name"])) is None:
+        return ToolOutput(verdict.text, is_error=verdict.is_error)
+    if (tool := tools.get(call["name"])) is None:
         known = ", ".join(tools) or "none"
-        output = ToolOutput(f"there is no tool {call['name']}; there are: {known}", is_error=True)
-    else:
-        output = await _run(tool, call["args"])
+        return ToolOutput(f"there is no tool {call['name']}; there are: {known}", is_error=True)
+    return await _run(tool, call["args"])
+
+
+def _tool_message(call: ToolCall, output: ToolOutput) -> ToolMessage:
     return ToolMessage(
         content=output.text,
         name=call["name"],

@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from qwenkit.chat.answer import Answer
 from qwenkit.chat.constraint import (
@@ -49,6 +49,7 @@ __all__ = [
     "JsonObject",
     "JsonSchema",
     "NamedTool",
+    "OnPrepared",
     "PreparedChat",
     "collect",
     "prepare_chat",
@@ -140,6 +141,7 @@ class PreparedChat:
         tools: What may be called; empty when tool calls are just text.
         messages: The conversation.
         offered: The tools that the prompt names.
+        options: What was asked for beside them.
     """
 
     request: GenerationRequest
@@ -147,6 +149,7 @@ class PreparedChat:
     tools: Sequence[Tool]
     messages: Sequence[Message]
     offered: Sequence[Tool]
+    options: ChatOptions
 
     def new_parser(self) -> StreamParser:
         """A parser for one choice."""
@@ -155,6 +158,9 @@ class PreparedChat:
             continues_text=self.prompt.continues_text,
             parse_tools=bool(self.tools),
         )
+
+
+OnPrepared: TypeAlias = Callable[[PreparedChat], None]
 
 
 def prepare_chat(
@@ -194,9 +200,8 @@ def prepare_chat(
         thinking=_thinking(model.thinking, prompt, options.thinking_budget),
         adapter=model.adapter,
     )
-    return PreparedChat(
-        request, prompt, callable_tools(offered, options.tool_choice), conversation, offered
-    )
+    callable_ = callable_tools(offered, options.tool_choice)
+    return PreparedChat(request, prompt, callable_, conversation, offered, options)
 
 
 async def stream_chat(
@@ -204,8 +209,13 @@ async def stream_chat(
     messages: Sequence[Message | Mapping[str, Any]],
     tools: Sequence[Tool | Mapping[str, Any]] = (),
     options: ChatOptions | None = None,
+    *,
+    on_prepared: OnPrepared | None = None,
 ) -> AsyncGenerator[ChatEvent, None]:
     """Answer a conversation; closing the generator cancels the answer.
+
+    Args:
+        on_prepared: Told once what the engine gets, before any event.
 
     Raises:
         InvalidRequest: Something is wrong; `param` names it. This and the next come before any
@@ -217,6 +227,8 @@ async def stream_chat(
     options = options or ChatOptions()
     # Tokenising a long conversation takes a while: it must not hold up the loop's other streams.
     chat = await asyncio.to_thread(prepare_chat, model, messages, tools, options)
+    if on_prepared is not None:
+        on_prepared(chat)
     parsers = [chat.new_parser() for _ in range(chat.request.n)]
     answer = Answer(parsers, model.engine.tokenizer.eos_tokens)
     next_turn = NextTurn(model.engine, model.template, model.adapter, chat.messages, chat.offered)

@@ -94,10 +94,17 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class ChatStarted:
-    """The prompt is computed."""
+    """The prompt is computed.
+
+    Args:
+        n_prompt: Tokens in the prompt.
+        n_cached: Of them, tokens whose state was reused.
+        id: What the answer can be rated by; empty where nobody keeps it.
+    """
 
     n_prompt: int
     n_cached: int
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +124,19 @@ class ChoiceDelta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDone:
-    """A choice has ended."""
+    """A choice has ended.
+
+    Args:
+        choice: Index of the choice.
+        finish: Why it ended.
+        n_completion: Tokens generated; 0 where that is not known.
+        n_reasoning: Of them, tokens of thinking.
+    """
 
     choice: int
     finish: ChatFinish
+    n_completion: int = 0
+    n_reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)

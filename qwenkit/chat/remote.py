@@ -132,6 +132,26 @@ class RemoteServer:
                 hint="check that it is a qwenkit server",
             ) from exc
 
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a text that a route of qwenkit's own answers with, as they come.
+
+        Raises:
+            RemoteUnreachable: It does not answer, or the connection broke.
+            RemoteError: It answers with an error.
+        """
+        with self._translated():
+            async with self._client.stream("GET", self._root + path) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _refusal(response, hints=KEY_HINTS)
+                buffer = b""
+                async for chunk in response.aiter_bytes():
+                    *lines, buffer = (buffer + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+                if buffer:
+                    yield buffer
+
     @asynccontextmanager
     async def post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Send a request and hand out the `data` of the events that answer it, as they come.
@@ -212,7 +232,8 @@ class ChunkReader:
         chunk = _parse(payload)
         if self._first is None:
             self._first = time.perf_counter()
-            yield ChatStarted(n_prompt=0, n_cached=0)  # servers tell the counts at the end
+            # Servers tell the counts at the end.
+            yield ChatStarted(n_prompt=0, n_cached=0, id=_text(chunk.get("id")))
         if usage := chunk.get("usage"):
             self._usage = _usage(usage)
         for choice in chunk.get("choices") or ():
@@ -298,6 +319,10 @@ def is_local(url: httpx.URL) -> bool:
         return ipaddress.ip_address(url.host).is_loopback
     except ValueError:
         return url.host == "localhost"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _parse(payload: bytes) -> dict[str, Any]:

@@ -62,13 +62,13 @@ class ChatResult:
 
 async def collect(events: AsyncIterable[ChatEvent]) -> ChatResult:
     """Put a stream together: the answer without streaming is the stream's sum."""
-    choices: dict[int, _Collected] = {}
+    choices: dict[int, Collected] = {}
     finishes: dict[int, ChatFinish] = {}
     done: ChatDone | None = None
     async for event in events:
         match event:
             case ChoiceDelta(choice, deltas, logprobs):
-                choices.setdefault(choice, _Collected()).add(deltas, logprobs)
+                choices.setdefault(choice, Collected()).add(deltas, logprobs)
             case ChoiceDone(choice, finish):
                 finishes[choice] = finish
             case ChatDone():
@@ -77,11 +77,11 @@ async def collect(events: AsyncIterable[ChatEvent]) -> ChatResult:
                 pass
     if done is None:
         raise ValueError("the stream ended before its last event")
-    results = (choices.get(i, _Collected()).result(finishes[i]) for i in sorted(finishes))
+    results = (choices.get(i, Collected()).result(finishes[i]) for i in sorted(finishes))
     return ChatResult(tuple(results), done.usage, done.timings)
 
 
-class _Collected:
+class Collected:
     """One choice's deltas, summed."""
 
     def __init__(self) -> None:
@@ -90,7 +90,23 @@ class _Collected:
         self._calls: list[tuple[ToolCallStarted, list[str]]] = []
         self._logprobs: list[Logprobs] = []
 
+    @property
+    def reasoning(self) -> str:
+        """The thinking so far."""
+        return "".join(self._reasoning)
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far."""
+        return "".join(self._text)
+
+    @property
+    def tool_calls(self) -> tuple[CallResult, ...]:
+        """The calls so far; the last one may not be whole."""
+        return tuple(CallResult(call.id, call.name, "".join(args)) for call, args in self._calls)
+
     def add(self, deltas: Sequence[Delta], logprobs: Logprobs | None) -> None:
+        """Add what a token said."""
         if logprobs is not None:
             self._logprobs.append(logprobs)
         for delta in deltas:
@@ -105,12 +121,11 @@ class _Collected:
                     self._calls[index][1].append(arguments)
 
     def result(self, finish: ChatFinish) -> ChoiceResult:
+        """The whole choice."""
         return ChoiceResult(
-            reasoning="".join(self._reasoning),
-            text="".join(self._text),
-            tool_calls=tuple(
-                CallResult(call.id, call.name, "".join(pieces)) for call, pieces in self._calls
-            ),
+            reasoning=self.reasoning,
+            text=self.text,
+            tool_calls=self.tool_calls,
             finish=finish,
             logprobs=tuple(self._logprobs),
         )

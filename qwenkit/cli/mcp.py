@@ -15,6 +15,7 @@ from qwenkit.settings import Settings
 
 if TYPE_CHECKING:
     from qwenkit.mcp.client import McpConnections, ServerStatus, ToolResult
+    from qwenkit.mcp.server.feedback import Feedback
     from qwenkit.mcp.server.offer import Host
 
 app = typer.Typer(no_args_is_help=True, help="Use MCP servers' tools, and be an MCP server.")
@@ -84,23 +85,27 @@ def serve(settings: Settings) -> None:
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            host = await _host(settings, stack)
+            host, feedback = await _host(settings, stack)
             # Whoever starts the program may do with the model what they like.
-            await serve_stdio(build_server(host, is_admin=lambda _: True))
+            await serve_stdio(build_server(host, is_admin=lambda _: True, feedback=feedback))
 
     asyncio.run(run())
 
 
-async def _host(settings: Settings, stack: AsyncExitStack) -> Host:
+async def _host(settings: Settings, stack: AsyncExitStack) -> tuple[Host, Feedback]:
     from qwenkit.chat.remote import RemoteServer
+    from qwenkit.mcp.server.feedback_log import IndexedFeedback, RemoteFeedback, opened
     from qwenkit.mcp.server.local import LocalHost
     from qwenkit.mcp.server.remote import RemoteHost
 
     if settings.openai_api_base_url is not None:
         key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         server = RemoteServer(settings.openai_api_base_url, api_key=key)
-        return RemoteHost(await stack.enter_async_context(server))
+        await stack.enter_async_context(server)
+        return RemoteHost(server), RemoteFeedback(server)
     from qwenkit.chat.loading import load_chat_model
+    from qwenkit.cli.chat.local import open_log
+    from qwenkit.feedback.log import FOLDER
 
     load = partial(
         load_chat_model,
@@ -108,8 +113,12 @@ async def _host(settings: Settings, stack: AsyncExitStack) -> Host:
         name=settings.served_model_name,
         progress=console.progress,
     )
-    host = LocalHost(load, thinking_budget=settings.thinking_budget)
-    return await stack.enter_async_context(host)
+    log = open_log(settings)
+    if log is not None:
+        stack.callback(log.close)
+    host = LocalHost(load, thinking_budget=settings.thinking_budget, log=log)
+    await stack.enter_async_context(host)
+    return host, IndexedFeedback(stack.enter_context(opened(settings.log_dir / FOLDER)))
 
 
 def connections_of(settings: Settings) -> McpConnections:

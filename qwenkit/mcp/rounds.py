@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -61,10 +62,17 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """A tool of ours has run."""
+    """A tool of ours has run.
+
+    Args:
+        started: Its beginning.
+        result: What came of it.
+        took_s: Seconds that it took; None where it was not run.
+    """
 
     started: ToolStarted
     result: ToolResult
+    took_s: float | None = field(default=None, compare=False)
 
 
 RoundEvent: TypeAlias = ChatEvent | ToolStarted | ToolEnded
@@ -134,11 +142,11 @@ async def stream_rounds(
             yield each
         n_left = None if max_calls is None else max_calls - index
         running = [_run(call, each) for each in started[:n_left]]
-        spare = [failed(NO_MORE_CALLS)] * (len(started) - len(running))
+        spare = [(failed(NO_MORE_CALLS), None)] * (len(started) - len(running))
         results = [*await asyncio.gather(*running), *spare]
-        for each, result in zip(started, results, strict=True):
-            yield ToolEnded(each, result)
-        done = list(zip(started, results, strict=True))
+        for each, (result, took_s) in zip(started, results, strict=True):
+            yield ToolEnded(each, result, took_s)
+        done = [(each, result) for each, (result, _) in zip(started, results, strict=True)]
         conversation += turn_messages(round_.text, round_.reasoning, done)
         index += len(started)
         n_rounds += 1
@@ -182,11 +190,14 @@ def read_arguments(text: str) -> dict[str, JsonValue] | None:
     return value if isinstance(value, dict) else None
 
 
-async def _run(call: Call, started: ToolStarted) -> ToolResult:
+async def _run(call: Call, started: ToolStarted) -> tuple[ToolResult, float | None]:
+    """A call's result, and how long it took where it was run."""
     arguments = read_arguments(started.arguments)
     if arguments is None:
-        return failed("the arguments are no JSON object")
-    return await call(started.tool.name, arguments)
+        return failed("the arguments are no JSON object"), None
+    began = time.perf_counter()
+    result = await call(started.tool.name, arguments)
+    return result, time.perf_counter() - began
 
 
 @dataclass(slots=True)

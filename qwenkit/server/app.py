@@ -13,17 +13,24 @@ import qwenkit
 from qwenkit.chat.loading import load_chat_model
 from qwenkit.engine.loading import fits_in_memory
 from qwenkit.errors import InvalidSettings
+from qwenkit.feedback.langfuse.history import LogHistory
+from qwenkit.feedback.langfuse.sink import LangfuseSink
+from qwenkit.feedback.log import FOLDER
 from qwenkit.mcp.client import McpConnections
 from qwenkit.mcp.client.added import AddedServers
 from qwenkit.mcp.client.addresses import AddressGuard, parse_networks
 from qwenkit.mcp.client.config import load_config
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.server import admin, errors, health, lora, mcp_servers, metrics, tokens
+from qwenkit.server import admin, errors, health, lora, mcp_servers, me, metrics, tokens, ui
 from qwenkit.server.adapters import Adapters
 from qwenkit.server.agent import routes as agent
 from qwenkit.server.agent.service import AgentPlan, AgentService
 from qwenkit.server.auth import KeyAuth, KeyRing
 from qwenkit.server.errors import ErrorBoundary
+from qwenkit.server.feedback import label_studio
+from qwenkit.server.feedback import routes as feedback_routes
+from qwenkit.server.feedback.label_studio import LabelStudioHook
+from qwenkit.server.feedback.service import Feedback
 from qwenkit.server.limits import BodyLimit
 from qwenkit.server.loader import Loader
 from qwenkit.server.lora_paths import LoraPaths
@@ -37,11 +44,19 @@ from qwenkit.server.origins import (
     LocalHosts,
     host_name,
 )
+from qwenkit.server.recording import Recorder
 from qwenkit.server.reload import Fits, Reloader
-from qwenkit.server.rereading import Rereader, folders_of, keys_of, limits_of, plan_of
+from qwenkit.server.rereading import (
+    Rereader,
+    feedback_plan_of,
+    folders_of,
+    keys_of,
+    limits_of,
+    plan_of,
+)
 from qwenkit.server.serving import Serving
 from qwenkit.server.tracing import Tracing
-from qwenkit.settings import Settings
+from qwenkit.settings import LogAnswers, Settings
 
 ROUTES = (
     chat,
@@ -55,6 +70,10 @@ ROUTES = (
     metrics,
     agent,
     mcp_servers,
+    feedback_routes,
+    label_studio,
+    me,
+    ui,
 )
 DESCRIPTION = """Qwen3 on your own machine, spoken to as OpenAI's API is.
 
@@ -84,6 +103,8 @@ def create_app(
     serving = Serving(limits=limits_of(settings))
     adapters = Adapters(serving, folders_of(settings))
     reloader = Reloader(serving, adapters, load=load, fits=fits, show=progress)
+    recorder = Recorder(serving.metrics.on_record)
+    feedback = Feedback(feedback_plan_of(settings), recorder)
     app = FastAPI(
         title="qwenkit",
         version=qwenkit.__version__,
@@ -93,19 +114,31 @@ def create_app(
         docs_url=None,  # the page takes its scripts from elsewhere
         redoc_url=None,
     )
+    attach_langfuse(settings, recorder, serving.metrics)
+    app.state.keys = keys
+    app.state.page = ui.Page()
+    app.state.features = features_of(settings)
     app.state.serving = serving
     app.state.adapters = adapters
     app.state.reloader = reloader
-    app.state.rereader = Rereader(settings, keys, serving, adapters, LoraPaths(adapters), reloader)
+    app.state.recorder = recorder
+    app.state.feedback = feedback
+    app.state.label_studio = label_studio_of(settings)
+    app.state.rereader = Rereader(
+        settings, keys, serving, adapters, LoraPaths(adapters), reloader, feedback
+    )
     app.state.mcp_servers = mcp_servers_of(settings)
     app.state.mcp = app.state.mcp_servers.connections
     app.state.mcp_mount = McpMount(
-        ServedHost(serving, adapters),
+        ServedHost(serving, adapters, recorder),
+        feedback=feedback,
         origins=settings.cors_origins,
         max_body_bytes=settings.max_request_bytes,
     )
     app.router.routes.append(app.state.mcp_mount.route())
-    app.state.agent = AgentService(agent_plan_of(settings), serving, lambda: app.state.mcp)
+    app.state.agent = AgentService(
+        agent_plan_of(settings), serving, lambda: app.state.mcp, recorder
+    )
     for module in ROUTES:
         app.include_router(module.router)
     errors.install(app)
@@ -123,6 +156,35 @@ def agent_plan_of(settings: Settings) -> AgentPlan:
         allowed_tools=settings.agent_allowed_tools,
         max_steps=settings.agent_max_steps,
     )
+
+
+def label_studio_of(settings: Settings) -> LabelStudioHook:
+    """Who may report judgements, and where they are asked for."""
+    key, secret = settings.label_studio_api_key, settings.label_studio_webhook_secret
+    return LabelStudioHook(
+        url=settings.label_studio_url,
+        api_key=None if key is None else key.get_secret_value(),
+        secret=None if secret is None else secret.get_secret_value(),
+    )
+
+
+def attach_langfuse(settings: Settings, recorder: Recorder, counter: metrics.Metrics) -> None:
+    """Send what is recorded to Langfuse as well, where the settings have keys for it.
+
+    Raises:
+        InvalidSettings: The settings of Langfuse make no sense.
+        MissingExtra: The extra `langfuse` is not installed.
+    """
+    spec = settings.langfuse_spec()
+    if spec is not None:
+        find = LogHistory(settings.log_dir / FOLDER)
+        recorder.attach("langfuse", LangfuseSink(spec, find=find, counter=counter))
+
+
+def features_of(settings: Settings) -> dict[str, bool]:
+    """What the chat page may offer."""
+    is_logged = settings.log_answers is not LogAnswers.OFF
+    return {"agent": True, "feedback": is_logged, "mcp": True}
 
 
 def mcp_servers_of(settings: Settings) -> McpServers:
@@ -176,10 +238,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     rereader.reloader.start(plan_of(rereader.settings))
     rereader.lora_paths.keep_watching(rereader.settings.lora_watch)
     try:
-        async with app.state.mcp, app.state.mcp_mount.running():
+        async with app.state.mcp, app.state.mcp_mount.running(), app.state.feedback.running():
             yield
     finally:
         rereader.lora_paths.keep_watching(False)
         await rereader.reloader.close()
         await app.state.agent.close()
         await rereader.serving.close()
+        await app.state.feedback.close()

@@ -1,7 +1,7 @@
 """Says who may call what. Knows keys, roles and paths; nothing behind them.
 
-Everything is closed unless `OPEN_PATHS` names it. Without keys, everyone who can reach the server
-is its admin: `run.py` keeps such a server on loopback.
+Everything is closed unless `OPEN_PATHS` or `OPEN_FOLDER` names it. Without keys, everyone who can
+reach the server is its admin: `run.py` keeps such a server on loopback.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qwenkit.server.errors import Forbidden, Unauthorized, failure
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/health"})
-"""Paths that need no key: what a load balancer asks."""
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/health", "/", "/v1/me", "/v1/feedback/label-studio"}
+)
+"""Paths that need no key: what a load balancer asks, the page that asks for the key, and what Label
+Studio calls, which proves itself by a secret of its own."""
+OPEN_FOLDER = "/assets/"
+"""The page's own files, under which nothing else is found."""
 
 
 class Role(IntEnum):
@@ -97,10 +102,14 @@ class KeyAuth:
         key = _key(Headers(scope=scope))
         role = self.keys.role(key)
         scope.setdefault("state", {})["role"] = role
-        if role >= Role.USER or scope["path"] in OPEN_PATHS:
+        if role >= Role.USER or _is_open(scope["path"]):
             await self.app(scope, receive, send)
         else:
             await failure(_refusal(key)).response()(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
 def _refusal(key: str) -> Unauthorized:

@@ -28,6 +28,8 @@ from qwenkit.errors import (
     InvalidGrammar,
     InvalidRequest,
     InvalidSettings,
+    LogUnreadable,
+    LogUnwritable,
     MissingExtra,
     ModelCorrupt,
     ModelNotFound,
@@ -132,6 +134,8 @@ KINDS: dict[type[BaseException], Kind] = {
     EngineBusy: Kind(503, "unavailable_error", "queue_full"),
     EngineStopped: Kind(503, "unavailable_error", "shutting_down", STOPPING_RETRY_S),
     OutOfMemory: Kind(503, "server_error", "out_of_memory"),
+    LogUnwritable: Kind(507, "server_error", "log_unwritable"),
+    LogUnreadable: Kind(500, "server_error", "log_unreadable"),
     MissingExtra: Kind(501, "server_error", "missing_extra"),
     QwenkitError: Kind(500, "server_error"),
 }

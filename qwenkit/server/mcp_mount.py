@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,19 @@ from starlette.types import Receive, Scope, Send
 from qwenkit.chat.completion import stream_chat
 from qwenkit.chat.events import ChatEvent
 from qwenkit.errors import EngineStopped
+from qwenkit.feedback.capture import Asked, ChatCapture
 from qwenkit.mcp.server.asking import reply_of
 from qwenkit.mcp.server.build import build_server
+from qwenkit.mcp.server.feedback_log import IndexedFeedback
 from qwenkit.mcp.server.local import chat_options, offered, offered_adapter
 from qwenkit.mcp.server.offer import OfferedModel, OnTokens, Question, Reply
 from qwenkit.server.adapters import Adapters
 from qwenkit.server.auth import Role
 from qwenkit.server.errors import Forbidden, failure
+from qwenkit.server.feedback.service import Feedback
+from qwenkit.server.openai.wire import make_id
 from qwenkit.server.origins import host_name, is_address
+from qwenkit.server.recording import Recorder, recorded
 from qwenkit.server.serving import Lease, Serving
 
 PATH = "/mcp"
@@ -43,20 +49,28 @@ class ServedHost:
     Args:
         serving: The server's models.
         adapters: The server's adapters.
+        recorder: Keeps what is answered.
     """
 
-    def __init__(self, serving: Serving, adapters: Adapters) -> None:
+    def __init__(self, serving: Serving, adapters: Adapters, recorder: Recorder) -> None:
         self._serving = serving
         self._adapters = adapters
+        self._recorder = recorder
 
     async def ask(self, question: Question, on_tokens: OnTokens) -> Reply:
         """The model's answer; cancelling it frees the model."""
         async with self._leased() as lease:
             model = lease.named(question.model)
             options = chat_options(question, lease.limits.thinking_budget)
-            events: AsyncGenerator[ChatEvent] = stream_chat(model, question.messages(), (), options)
-            async with aclosing(events):
+            events: AsyncGenerator[ChatEvent]
+            if not self._recorder.wants(None):
+                events = stream_chat(model, question.messages(), (), options)
                 return await reply_of(events, model.name, on_tokens)
+            asked = Asked(id=make_id("chatcmpl"), source="mcp", model=lease.model.name)
+            capture = ChatCapture(asked, model)
+            events = stream_chat(model, question.messages(), (), options, on_prepared=capture.begin)
+            taken_down = recorded(events, capture, self._recorder)
+            return replace(await reply_of(taken_down, model.name, on_tokens), id=asked.id)
 
     async def models(self) -> tuple[OfferedModel, ...]:
         """The model and its adapters."""
@@ -81,13 +95,22 @@ class McpMount:
 
     Args:
         host: Has the model.
+        feedback: Has the log.
         origins: Web origins besides the server's own that may call it; `*` is any.
         max_body_bytes: Largest request body.
     """
 
-    def __init__(self, host: ServedHost, *, origins: Iterable[str], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        host: ServedHost,
+        *,
+        feedback: Feedback,
+        origins: Iterable[str],
+        max_body_bytes: int,
+    ) -> None:
+        log = IndexedFeedback(feedback.look_up)
         self._manager = StreamableHTTPSessionManager(
-            build_server(host, is_admin=_is_admin),
+            build_server(host, is_admin=_is_admin, feedback=log),
             max_request_body_size=max_body_bytes,
             max_sessions=MAX_SESSIONS,
         )

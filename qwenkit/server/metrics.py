@@ -76,9 +76,16 @@ class Metrics:
         self._step_s = histogram("qwenkit_step_duration_seconds", text, buckets=STEP_S)
         text = "Models loaded in place of another, by how that ended."
         self._reloads = counter("qwenkit_reloads", text, ("outcome",))
+        text = "Records of answers, ratings and tool runs, by sink and by what became of them."
+        self._records = counter("qwenkit_feedback_records", text, ("sink", "kind", "outcome"))
         rows = counter("qwenkit_rows", "Rows computed, by what they were for.", ("kind",))
         self._decode_rows = rows.labels("decode")
         self._prefill_rows = rows.labels("prefill")
+
+        text = "Answers, ratings and tool runs that Langfuse has taken."
+        self._langfuse_sent = counter("qwenkit_langfuse_records_sent", text)
+        text = "Those that it has not, by why: the log still has them."
+        self._langfuse_lost = counter("qwenkit_langfuse_records_lost", text, ("reason",))
 
     def render(self) -> bytes:
         """The page that Prometheus reads."""
@@ -92,6 +99,20 @@ class Metrics:
     def on_reload(self, outcome: Literal["loaded", "failed"]) -> None:
         """A model has been loaded in place of another, or could not be."""
         self._reloads.labels(outcome).inc()
+
+    def on_record(
+        self, sink: str, kind: str, outcome: Literal["written", "failed", "dropped"]
+    ) -> None:
+        """A record has reached a sink, or has not."""
+        self._records.labels(sink, kind, outcome).inc()
+
+    def on_langfuse_sent(self, n_records: int) -> None:
+        """Langfuse has taken records."""
+        self._langfuse_sent.inc(n_records)
+
+    def on_langfuse_lost(self, reason: str, n_records: int) -> None:
+        """Langfuse has not taken records."""
+        self._langfuse_lost.labels(reason).inc(n_records)
 
     def on_first_token(self, seconds: float) -> None:
         """See `Observer`."""

@@ -15,9 +15,11 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from qwenkit.errors import InvalidRequest, QwenkitError
+from qwenkit.feedback.log import FOLDER
 from qwenkit.server.adapter_folders import AdapterFolders
 from qwenkit.server.adapters import Adapters
 from qwenkit.server.auth import KeyRing
+from qwenkit.server.feedback.service import Feedback, FeedbackPlan
 from qwenkit.server.loader import LoadPlan
 from qwenkit.server.lora_paths import LoraPaths
 from qwenkit.server.reload import Reloader
@@ -60,6 +62,18 @@ def limits_of(settings: Settings) -> Limits:
         sse_ping_s=settings.sse_ping_s,
         thinking_budget=settings.thinking_budget,
         reload_wait_s=settings.reload_wait_s,
+    )
+
+
+def feedback_plan_of(settings: Settings) -> FeedbackPlan:
+    """What the settings say of the feedback log."""
+    return FeedbackPlan(
+        folder=settings.log_dir / FOLDER,
+        answers=settings.log_answers.value,
+        redact=settings.log_redact,
+        redact_file=settings.log_redact_file,
+        keep_days=settings.log_keep_days,
+        max_bytes=settings.log_max_mb * 2**20,
     )
 
 
@@ -127,6 +141,7 @@ class Rereader:
     adapters: Adapters
     lora_paths: LoraPaths
     reloader: Reloader
+    feedback: Feedback
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     @property
@@ -160,6 +175,7 @@ class Rereader:
             logger.warning("%s has changed: restart the server to use it", name.upper())
         self.serving.limits = limits_of(settings)
         self._take_keys(settings)
+        self._take_feedback(settings)
         self.adapters.folders = folders_of(settings)
         try:
             await self._take_model(before, settings)
@@ -178,6 +194,14 @@ class Rereader:
             logger.warning(
                 "API_KEYS or ADMIN_API_KEYS came or went: restart the server to use that"
             )
+
+    def _take_feedback(self, settings: Settings) -> None:
+        plan = replace(feedback_plan_of(settings), folder=self.feedback.plan.folder)
+        try:
+            # Also where no setting has changed: the file of patterns may have.
+            self.feedback.take_on(plan)
+        except QwenkitError as exc:
+            logger.error("what the log keeps stays as it was: %s", exc.message)
 
     async def _take_model(self, before: Settings, settings: Settings) -> None:
         plan = self._plan(before, settings)

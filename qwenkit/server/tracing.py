@@ -1,10 +1,14 @@
-"""Gives every request an id and measures how long its answer took. Knows ASGI and metrics."""
+"""Gives every request an id and measures how long its answer took. Knows ASGI and metrics.
+
+The id follows the request into every task that it starts.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +17,12 @@ from qwenkit.server.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
 _SOUND_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_current: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+def request_id() -> str | None:
+    """The id of the request that this is done for; None where it is done for none."""
+    return _current.get()
 
 
 class Tracing:
@@ -27,7 +37,8 @@ class Tracing:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        own_id = _request_id(scope)
+        _current.set(own_id)
         status = 499  # what proxies log when the client has gone before the answer
         started_at = time.perf_counter()
 
@@ -35,7 +46,7 @@ class Tracing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID] = own_id
             await send(message)
 
         try:

@@ -203,7 +203,13 @@ async def test_serve_offers_the_demo_model_over_stdio(tmp_path: Path) -> None:
         short = {"question": "Hello!", "thinking": False, "max_tokens": 8, "temperature": 0}
         answer = await client.call_tool("ask", short)
         models = await client.call_tool("list_models", {})
-    assert tools == ["ask", "list_models", "load_adapter"]
+    assert tools == [
+        "ask",
+        "list_models",
+        "load_adapter",
+        "search_feedback",
+        "export_feedback",
+    ]
     assert not answer.is_error, answer.content[0].text
     assert answer.structured_content["completion_tokens"] <= 8
     assert len(models.structured_content["models"]) == 1

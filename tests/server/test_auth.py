@@ -9,6 +9,7 @@ from qwenkit.server.auth import OPEN_PATHS, KeyRing, Role, require_admin
 
 pytestmark = pytest.mark.anyio
 
+OPEN_ROUTES = OPEN_PATHS | {"/assets/{name:path}"}
 KEYS = {"api_keys": "user-key,other-key", "admin_api_keys": "admin-key"}
 
 
@@ -30,11 +31,13 @@ async def test_every_route_needs_a_key_unless_it_is_named_open(make_app, run):
             for method in route.methods:
                 reply = await client.request(method, concrete(route.path), json={})
                 (refused if reply.status_code == 401 else answered).add(route.path)
-    assert answered == OPEN_PATHS
+    assert answered == OPEN_ROUTES
     assert {"/v1/chat/completions", "/v1/models", "/tokenize", "/openapi.json"} <= refused
 
 
 USER_ROUTES = {
+    "/v1/feedback",
+    "/v1/feedback/ratings",
     "/openapi.json",
     "/v1/models",
     "/v1/models/{model_id:path}",
@@ -61,7 +64,7 @@ async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_a
                 (refused if reply.status_code == 403 else answered).add(route.path)
     agents = {path for path in answered if path.startswith("/agent/")}
     assert {"/agent/threads", "/agent/runs/wait", "/agent/assistants/search"} <= agents
-    assert answered - OPEN_PATHS - agents == USER_ROUTES
+    assert answered - OPEN_ROUTES - agents == USER_ROUTES
     assert refused == {
         "/admin/reload",
         "/admin/status",
@@ -73,6 +76,10 @@ async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_a
         "/admin/mcp/servers/test",
         "/admin/mcp/servers/{name:path}",
         "/admin/mcp/servers/{name:path}/test",
+        "/v1/feedback/answers",
+        "/v1/feedback/answers/{answer_id}",
+        "/v1/feedback/export",
+        "/v1/feedback/stats",
     }
 
 

@@ -101,7 +101,13 @@ async def test_only_an_admin_sees_and_may_call_what_changes_the_server(connect):
     assert [each.name for each in tools.tools] == ["ask", "list_models"]
     async with connect("admin-key", **KEYS) as client:
         tools = await client.list_tools()
-    assert [each.name for each in tools.tools] == ["ask", "list_models", "load_adapter"]
+    assert [each.name for each in tools.tools] == [
+        "ask",
+        "list_models",
+        "load_adapter",
+        "search_feedback",
+        "export_feedback",
+    ]
 
 
 @pytest.mark.parametrize("key", ["", "wrong-key"])

@@ -34,6 +34,8 @@ async def test_a_server_is_added_used_and_removed(make_app, run, url):
         "ask": True,
         "list_models": False,
         "load_adapter": False,
+        "search_feedback": False,
+        "export_feedback": False,
     }
     assert again.json()["state"] == "connected"
     assert gone.status_code == 200

@@ -59,6 +59,30 @@ class AgentTool:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRan:
+    """A tool call of the agent's that is over, run or refused.
+
+    Args:
+        id: The call's.
+        answer_id: The message that called.
+        name: The tool's.
+        arguments: As it was run with.
+        output: What came of it.
+        approved: What a person decided; None where nobody was asked.
+        took_s: Seconds that it ran.
+    """
+
+    id: str
+    answer_id: str
+    name: str
+    arguments: Mapping[str, JsonValue]
+    output: ToolOutput
+    approved: bool | None
+    took_s: float
+
+
+OnToolRan = Callable[[ToolRan], None]
 ToolSource = Callable[[], Sequence[AgentTool]]
 """Tells the tools that there are now; asked anew with every step."""
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from qwenkit.chat.events import (
     ChatDone,
     ChatEvent,
+    ChatStarted,
     ChoiceDelta,
     ChoiceDone,
     Delta,
@@ -42,6 +43,7 @@ class Answer:
         ending: Why it ended; `interrupted` until it has.
         usage: Token counts, once it has ended.
         timings: Seconds, once it has ended.
+        id: What it can be rated by; empty where nobody keeps it.
     """
 
     reasoning: str = ""
@@ -50,6 +52,7 @@ class Answer:
     ending: Ending = "interrupted"
     usage: Usage | None = None
     timings: Timings | None = None
+    id: str = ""
 
     @property
     def complete(self) -> bool:
@@ -64,6 +67,8 @@ class Answer:
                     self._add_delta(delta)
             case ChoiceDone(finish=finish):
                 self.ending = finish.value
+            case ChatStarted(id=id_):
+                self.id = id_
             case ChatDone(usage=usage, timings=timings):
                 self.usage, self.timings = usage, timings
 

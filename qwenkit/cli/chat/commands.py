@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from qwenkit.cli.chat.session import Session
 from qwenkit.errors import UsageError
@@ -48,12 +48,31 @@ class Save:
     path: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Note what the reader thinks of the last answer.
+
+    Args:
+        thumb: Up or down.
+        scale: 1 to 5.
+        comment: In words.
+        better: What it should have said.
+        retracted: Whether all that was said of it is withdrawn.
+    """
+
+    thumb: Literal["up", "down"] | None = None
+    scale: int | None = None
+    comment: str | None = None
+    better: str | None = None
+    retracted: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Quit:
     """End the program."""
 
 
-Action: TypeAlias = Say | Ask | SwitchModel | ListTools | Save | Quit
+Action: TypeAlias = Say | Ask | SwitchModel | ListTools | Save | Rate | Quit
 Handler: TypeAlias = Callable[[Session, str], Action]
 
 
@@ -105,8 +124,7 @@ def _thinking(*, wanted: bool) -> Handler:
 
 
 def _clear(session: Session, _: str) -> Action:
-    session.turns.clear()
-    session.saved = None
+    session.clear()
     return Say("the conversation is empty; the system message stays")
 
 
@@ -114,6 +132,19 @@ def _save(_: Session, name: str) -> Action:
     if not name:
         raise UsageError("/save needs a file's name", hint="/save talk.md, or talk.json")
     return Save(Path(name).expanduser())
+
+
+def _rate(_: Session, text: str) -> Action:
+    number, __, comment = text.partition(" ")
+    if number not in ("1", "2", "3", "4", "5"):
+        raise UsageError("/rate needs a number from 1, the worst, to 5", hint="/rate 4 a bit long")
+    return Rate(scale=int(number), comment=comment.strip() or None)
+
+
+def _better(_: Session, text: str) -> Action:
+    if not text:
+        raise UsageError("/better needs the better answer", hint="/better It is 5,137 metres.")
+    return Rate(better=text)
 
 
 def _help(_: Session, __: str) -> Action:
@@ -140,6 +171,23 @@ COMMANDS = {
         "/model [NAME]", "show the model, or take another", lambda _, name: SwitchModel(name)
     ),
     "tools": Command("/tools", "list the tools that the model has", lambda _, __: ListTools()),
+    "good": Command(
+        "/good [COMMENT]",
+        "rate the last answer: good",
+        lambda _, comment: Rate(thumb="up", comment=comment or None),
+    ),
+    "bad": Command(
+        "/bad [COMMENT]",
+        "rate the last answer: bad",
+        lambda _, comment: Rate(thumb="down", comment=comment or None),
+    ),
+    "rate": Command("/rate N [COMMENT]", "rate the last answer from 1, the worst, to 5", _rate),
+    "better": Command("/better TEXT", "say what the last answer should have been", _better),
+    "undo-rating": Command(
+        "/undo-rating",
+        "withdraw all that was said of the last answer",
+        lambda _, __: Rate(retracted=True),
+    ),
     "help": Command("/help", "show this", _help),
     "quit": Command("/quit", "leave", lambda _, __: Quit()),
 }

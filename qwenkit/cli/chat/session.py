@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,20 @@ class Session:
         options: How answers are generated.
         turns: Finished turns, oldest first.
         saved: The file it was saved to, which may be written again.
+        thread_id: Tells it from other conversations in the log.
     """
 
     system: str = ""
     options: AnswerOptions = field(default_factory=AnswerOptions)
     turns: list[Turn] = field(default_factory=list)
     saved: Path | None = None
+    thread_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def clear(self) -> None:
+        """Begin another conversation; the system message and the options stay."""
+        self.turns.clear()
+        self.saved = None
+        self.thread_id = str(uuid.uuid4())
 
     def ask(self, question: str) -> list[dict[str, Any]]:
         """The messages that put a question after what was said so far.

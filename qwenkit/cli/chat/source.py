@@ -9,6 +9,9 @@ from qwenkit.chat.events import ChatEvent
 from qwenkit.chat.remote import RemoteServer
 from qwenkit.cli.chat.session import AnswerOptions
 from qwenkit.errors import UnknownModel
+from qwenkit.feedback.records import Rating, ToolRun, as_json
+
+_SENT = ("answer_id", "thread_id", "source", "thumb", "scale", "comment", "edited", "retracted")
 
 
 class AnswerSource(Protocol):
@@ -27,8 +30,25 @@ class AnswerSource(Protocol):
         messages: Sequence[dict[str, Any]],
         options: AnswerOptions,
         tools: Sequence[dict[str, Any]] = (),
+        *,
+        thread_id: str | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Answer a conversation; closing the iterator cancels the request."""
+        """Answer a conversation; closing the iterator cancels the request.
+
+        Args:
+            thread_id: The conversation, for a log that is kept here.
+        """
+
+    async def rate(self, rating: Rating) -> None:
+        """Note what the reader thinks of an answer.
+
+        Raises:
+            LogUnwritable: It can't be noted here.
+            RemoteError: The server did not take it.
+        """
+
+    def keep(self, run: ToolRun) -> None:
+        """Note a run of a tool, where answers are noted here as well."""
 
     async def switch(self, name: str) -> None:
         """Let another model answer from now on."""
@@ -71,11 +91,30 @@ class RemoteSource:
         messages: Sequence[dict[str, Any]],
         options: AnswerOptions,
         tools: Sequence[dict[str, Any]] = (),
+        *,
+        thread_id: str | None = None,  # noqa: ARG002
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Answer a conversation; closing the iterator cancels the request."""
+        """Answer a conversation; closing the iterator cancels the request.
+
+        The conversation is named only with a rating: some servers refuse metadata.
+        """
         body: dict[str, Any] = {"model": self.name, "messages": list(messages)}
         offered = {"tools": list(tools)} if tools else {}
         return self._server.stream_chat(body | options.as_request() | offered)
+
+    async def rate(self, rating: Rating) -> None:
+        """Send a rating to a server that is qwenkit's.
+
+        Raises:
+            RemoteUnreachable: It does not answer.
+            RemoteError: It did not take it.
+        """
+        said = as_json(rating)
+        fields = {name: said[name] for name in _SENT if said[name] not in (None, False)}
+        await self._server.call("POST", "/v1/feedback", fields)
+
+    def keep(self, run: ToolRun) -> None:
+        """Do nothing: the log is the server's."""
 
     async def switch(self, name: str) -> None:
         """Take another of the server's models.

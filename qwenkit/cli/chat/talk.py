@@ -22,17 +22,19 @@ from qwenkit.cli.chat.commands import (
     Ask,
     ListTools,
     Quit,
+    Rate,
     Save,
     Say,
     SwitchModel,
     interpret,
 )
 from qwenkit.cli.chat.input import ReadLine, read_message, terminal_reader
+from qwenkit.cli.chat.rating import rating_of
 from qwenkit.cli.chat.render import Renderer, TerminalRenderer, show_event
 from qwenkit.cli.chat.session import STOPPED, Session, Turn
 from qwenkit.cli.chat.source import AnswerSource
 from qwenkit.cli.failure import report
-from qwenkit.errors import QwenkitError
+from qwenkit.errors import QwenkitError, UsageError
 
 if TYPE_CHECKING:
     from qwenkit.cli.chat.tools import ChatTools
@@ -81,27 +83,32 @@ class Exchange:
             # Without tools in the last round, so that the model must answer with what it has.
             tools = self._tools if n_rounds < MAX_ROUNDS else None
             offered = [] if tools is None else tools.functions()
-            events = self._source.answer([*messages, *turn.rounds], session.options, offered)
+            events = self._source.answer(
+                [*messages, *turn.rounds], session.options, offered, thread_id=session.thread_id
+            )
             answer = self._runner.run(receive(events, new_renderer()))
             turn = replace(turn, answer=answer)
             if tools is None or not answer.calls or not answer.complete:
                 break
-            turn = self._with_results(turn, tools)
+            turn = self._with_results(turn, tools, session.thread_id)
             if not turn.answer.complete:
                 break
         return turn
 
-    def _with_results(self, turn: Turn, tools: ChatTools) -> Turn:
+    def _with_results(self, turn: Turn, tools: ChatTools, thread_id: str) -> Turn:
         from qwenkit.cli.chat.tools import call_message
 
         answer = turn.answer
         try:
-            refused = tools.refused(answer.calls)
-            results = self._runner.run(tools.run(answer.calls, refused))
+            rulings = tools.rulings(answer.calls)
+            outcomes = self._runner.run(tools.run(answer.calls, rulings))
         except KeyboardInterrupt:
             answer.ending = "interrupted"
             return turn
+        for outcome in outcomes:
+            self._source.keep(outcome.record(answer.id, thread_id))
         said = call_message(answer.text, answer.reasoning, answer.calls)
+        results = (outcome.message() for outcome in outcomes)
         return replace(turn, rounds=(*turn.rounds, said, *results))
 
 
@@ -157,6 +164,8 @@ class Talk:
                 console.note(f"saved to {path}")
             case SwitchModel(name):
                 self._switch(name)
+            case Rate():
+                self._rate(action)
             case ListTools():
                 console.note(self._told_tools())
             case Quit():
@@ -168,6 +177,15 @@ class Talk:
         self._session.turns.append(turn)
         console.note(turn.answer.statistics() if turn.answer.complete else STOPPED)
         console.note("")
+
+    def _rate(self, said: Rate) -> None:
+        turns = self._session.turns
+        if not turns:
+            raise UsageError("there is no answer yet that could be rated", hint="ask something")
+        self._runner.run(
+            self._source.rate(rating_of(said, turns[-1].answer, self._session.thread_id))
+        )
+        console.note("the rating is withdrawn" if said.retracted else "noted, thank you")
 
     def _told_tools(self) -> str:
         if self._tools is None:

@@ -7,13 +7,15 @@ tool that the configuration allows runs without asking; so does one that got an 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from qwenkit.chat.messages import JsonValue
 from qwenkit.cli import console
 from qwenkit.cli.chat.answer import CallSoFar
+from qwenkit.feedback.records import ToolRun, now
 from qwenkit.mcp.rounds import read_arguments
 
 MAX_SHOWN = 2000
@@ -65,6 +67,60 @@ class Connections(Protocol):
         """Call one; a failure is a result that says what happened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whether a call may run.
+
+    Args:
+        refusal: What the model is told instead; empty where it may.
+        approved: What the reader said; None where nobody was asked.
+    """
+
+    refusal: str = ""
+    approved: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a call.
+
+    Args:
+        call: The call.
+        text: What the model is told.
+        is_error: Whether it failed, or was refused.
+        approved: What the reader said; None where nobody was asked.
+        began_at: When, as records have it.
+        took_s: Seconds.
+    """
+
+    call: CallSoFar
+    text: str
+    is_error: bool
+    approved: bool | None
+    began_at: str
+    took_s: float
+
+    def message(self) -> dict[str, Any]:
+        """As a message in OpenAI's form."""
+        call = self.call
+        return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": self.text}
+
+    def record(self, answer_id: str, thread_id: str) -> ToolRun:
+        """As a record of the feedback log."""
+        return ToolRun(
+            id=self.call.id,
+            created_at=self.began_at,
+            name=self.call.name,
+            arguments=self.call.arguments,
+            result=self.text,
+            is_error=self.is_error,
+            duration_s=self.took_s,
+            approved=self.approved,
+            thread_id=thread_id,
+            answer_id=answer_id or None,
+        )
+
+
 @dataclass(slots=True)
 class ChatTools:
     """The tools of one chat, and what its reader has allowed so far.
@@ -86,27 +142,23 @@ class ChatTools:
         """The tools that there are now, for a reader."""
         return [self._line(tool) for tool in self.connections.tools()]
 
-    def refused(self, calls: Sequence[CallSoFar]) -> dict[int, str]:
-        """Which calls may not run, by their position, and what the model is told instead.
+    def rulings(self, calls: Sequence[CallSoFar]) -> list[Ruling]:
+        """Which calls may run; asks the reader where that is needed."""
+        return [self._ruling(call) for call in calls]
 
-        Asks the reader where that is needed.
-        """
-        return {i: why for i, call in enumerate(calls) if (why := self._objection(call))}
+    async def run(self, calls: Sequence[CallSoFar], rulings: Sequence[Ruling]) -> list[Outcome]:
+        """Run what is not refused; returns what came of the calls, in their order."""
+        ruled = zip(calls, rulings, strict=True)
+        return [await self._outcome(call, ruling) for call, ruling in ruled]
 
-    async def run(
-        self, calls: Sequence[CallSoFar], refused: Mapping[int, str]
-    ) -> list[dict[str, Any]]:
-        """Run what is not refused; returns the messages that answer the calls, in their order."""
-        return [await self._answer(call, refused.get(i)) for i, call in enumerate(calls)]
-
-    async def _answer(self, call: CallSoFar, refusal: str | None) -> dict[str, Any]:
-        text = await self._result(call) if refusal is None else refusal
-        return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": text}
-
-    async def _result(self, call: CallSoFar) -> str:
+    async def _outcome(self, call: CallSoFar, ruling: Ruling) -> Outcome:
+        began_at, began = now(), time.perf_counter()
+        if ruling.refusal:
+            return Outcome(call, ruling.refusal, True, ruling.approved, began_at, 0.0)
         result = await self.connections.call(call.name, read_arguments(call.arguments) or {})
         console.note(f"{'✗' if result.is_error else '✓'} {call.name}: {_shown(result.text)}")
-        return result.text
+        took_s = time.perf_counter() - began
+        return Outcome(call, result.text, result.is_error, ruling.approved, began_at, took_s)
 
     def _line(self, tool: OfferedTool) -> str:
         asks = "" if self._is_allowed(tool) else ", asks before it runs"
@@ -115,18 +167,18 @@ class ChatTools:
     def _is_allowed(self, tool: OfferedTool) -> bool:
         return tool.allowed or tool.name in self._always
 
-    def _objection(self, call: CallSoFar) -> str:
+    def _ruling(self, call: CallSoFar) -> Ruling:
         tool = next((each for each in self.connections.tools() if each.name == call.name), None)
         if tool is None:
-            return f"there is no tool {call.name!r}"
+            return Ruling(f"there is no tool {call.name!r}")
         if read_arguments(call.arguments) is None:
-            return "the arguments are no JSON object"
+            return Ruling("the arguments are no JSON object")
         if self._is_allowed(tool):
-            return ""
+            return Ruling()
         verdict = self.approve(call, tool.server)
         if verdict == "always":
             self._always.add(tool.name)
-        return DENIED if verdict == "no" else ""
+        return Ruling(DENIED, approved=False) if verdict == "no" else Ruling(approved=True)
 
 
 def ask_reader(call: CallSoFar, server: str) -> Verdict:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -20,6 +20,7 @@ from mcp_types import (
     GetPromptResult,
     ListPromptsResult,
     ListResourcesResult,
+    ListResourceTemplatesResult,
     ListToolsResult,
     PaginatedRequestParams,
     ReadResourceRequestParams,
@@ -33,6 +34,7 @@ from mcp_types import (
 import qwenkit
 from qwenkit.errors import QwenkitError
 from qwenkit.mcp.server.docs import guides
+from qwenkit.mcp.server.feedback import Feedback, LogOffers
 from qwenkit.mcp.server.logs import ClientLogs
 from qwenkit.mcp.server.offer import Host, OnTokens
 from qwenkit.mcp.server.prompts import PROMPTS, written
@@ -41,22 +43,24 @@ from qwenkit.mcp.server.tools import TOOLS, OfferedTool
 INSTRUCTIONS = (
     "A Qwen3 model that runs on this machine. `ask` puts a question to it, with thinking or "
     "without; `list_models` names the LoRA adapters that it can answer with. The resources are "
-    "qwenkit's guides."
+    "qwenkit's guides and, for admins, its log."
 )
 MAX_COMPLETIONS = 100
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
+T = TypeVar("T")
 IsAdmin: TypeAlias = Callable[[Context], bool]
 
 
-def build_server(host: Host, *, is_admin: IsAdmin) -> Server[Any]:
-    """An MCP server that offers a host's model.
+def build_server(host: Host, *, is_admin: IsAdmin, feedback: Feedback | None = None) -> Server[Any]:
+    """An MCP server that offers a host's model, and tells admins of its log.
 
     Args:
         host: Has the model.
-        is_admin: Whether a request's caller may change what is served.
+        is_admin: Whether a request's caller may change what is served, and read what others said.
+        feedback: Has the log; None offers nothing of it.
     """
-    offers = _Offers(host, is_admin)
+    offers = _Offers(host, is_admin, None if feedback is None else LogOffers(feedback))
     server: Server[Any] = Server(
         "qwenkit",
         title="qwenkit",
@@ -65,6 +69,7 @@ def build_server(host: Host, *, is_admin: IsAdmin) -> Server[Any]:
         on_list_tools=offers.list_tools,
         on_call_tool=offers.call_tool,
         on_list_resources=offers.list_resources,
+        on_list_resource_templates=offers.list_templates,
         on_read_resource=offers.read_resource,
         on_list_prompts=offers.list_prompts,
         on_get_prompt=offers.get_prompt,
@@ -78,8 +83,9 @@ def build_server(host: Host, *, is_admin: IsAdmin) -> Server[Any]:
 class _Offers:
     """Answers every kind of request."""
 
-    def __init__(self, host: Host, is_admin: IsAdmin) -> None:
+    def __init__(self, host: Host, is_admin: IsAdmin, log: LogOffers | None) -> None:
         self.logs = ClientLogs()
+        self._log = log
         self._host = host
         self._is_admin = is_admin
 
@@ -100,21 +106,39 @@ class _Offers:
         return result
 
     async def list_resources(
-        self, _: Context, __: PaginatedRequestParams | None
+        self, ctx: Context, _: PaginatedRequestParams | None
     ) -> ListResourcesResult:
         resources = [
             Resource(uri=each.uri, name=each.name, title=each.title, mime_type="text/markdown")
             for each in guides()
         ]
-        return ListResourcesResult(resources=resources)
+        log = self._log_for(ctx)
+        of_log = [] if log is None else await _asked(log.resources())
+        return ListResourcesResult(resources=[*resources, *of_log])
+
+    async def list_templates(
+        self, ctx: Context, _: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        log = self._log_for(ctx)
+        return ListResourceTemplatesResult(
+            resource_templates=[] if log is None else log.templates()
+        )
 
     async def read_resource(
-        self, _: Context, params: ReadResourceRequestParams
+        self, ctx: Context, params: ReadResourceRequestParams
     ) -> ReadResourceResult:
-        guide = next((each for each in guides() if each.uri == str(params.uri)), None)
-        if guide is None:
-            raise MCPError(INVALID_PARAMS, f"there is no resource {str(params.uri)!r}")
-        content = TextResourceContents(uri=guide.uri, mime_type="text/markdown", text=guide.text())
+        uri = str(params.uri)
+        guide = next((each for each in guides() if each.uri == uri), None)
+        log = self._log_for(ctx)
+        found: tuple[str, str] | None = None
+        if guide is not None:
+            found = guide.text(), "text/markdown"
+        elif log is not None:
+            found = await _asked(log.document(uri))
+        if found is None:
+            raise MCPError(INVALID_PARAMS, f"there is no resource {uri!r}")
+        text, mime_type = found
+        content = TextResourceContents(uri=uri, mime_type=mime_type, text=text)
         return ReadResourceResult(contents=[content])
 
     async def list_prompts(
@@ -132,10 +156,7 @@ class _Offers:
         """What an argument may be; only adapters' names can be told."""
         if params.argument.name != "adapter":
             return CompleteResult(completion=Completion(values=[], total=0, has_more=False))
-        try:
-            models = await self._host.models()
-        except QwenkitError as exc:
-            raise MCPError(INTERNAL_ERROR, _told(exc)) from exc
+        models = await _asked(self._host.models())
         begun = params.argument.value
         names = [each.name for each in models if each.kind == "adapter"]
         found = [name for name in names if name.startswith(begun)]
@@ -148,7 +169,19 @@ class _Offers:
 
     def _tools(self, ctx: Context) -> list[OfferedTool]:
         is_admin = self._is_admin(ctx)
-        return [each for each in TOOLS if is_admin or not each.for_admins]
+        tools = TOOLS if self._log is None else (*TOOLS, *self._log.tools())
+        return [each for each in tools if is_admin or not each.for_admins]
+
+    def _log_for(self, ctx: Context) -> LogOffers | None:
+        return self._log if self._is_admin(ctx) else None
+
+
+async def _asked(asking: Awaitable[T]) -> T:
+    """What is awaited; our own failures become the protocol's."""
+    try:
+        return await asking
+    except QwenkitError as exc:
+        raise MCPError(INTERNAL_ERROR, _told(exc)) from exc
 
 
 def _progress(ctx: Context) -> OnTokens:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Self
@@ -12,6 +14,8 @@ from typing import Self
 from qwenkit.chat.completion import ChatModel, ChatOptions, stream_chat
 from qwenkit.engine.adapters import Adapter
 from qwenkit.errors import InvalidRequest, UnknownModel
+from qwenkit.feedback.capture import Asked, ChatCapture, following
+from qwenkit.feedback.sinks import Sink
 from qwenkit.mcp.server.asking import reply_of
 from qwenkit.mcp.server.offer import OfferedModel, OnTokens, Question, Reply
 
@@ -22,14 +26,20 @@ class LocalHost:
     Args:
         load: Loads it; may take minutes.
         thinking_budget: Most thinking tokens of an answer; None is no limit.
+        log: Keeps what is answered; None keeps nothing.
     """
 
     def __init__(
-        self, load: Callable[[], ChatModel], *, thinking_budget: int | None = None
+        self,
+        load: Callable[[], ChatModel],
+        *,
+        thinking_budget: int | None = None,
+        log: Sink | None = None,
     ) -> None:
         self._load = load
         self._loading: Future[ChatModel] = Future()
         self._budget = thinking_budget
+        self._log = log
 
     async def __aenter__(self) -> Self:
         # A client that starts us would give up on a server that shakes hands minutes later.
@@ -44,9 +54,21 @@ class LocalHost:
 
     async def ask(self, question: Question, on_tokens: OnTokens) -> Reply:
         """The model's answer; cancelling it frees the model."""
-        model = _named(await self._model(), question.model)
-        events = stream_chat(model, question.messages(), (), chat_options(question, self._budget))
-        return await reply_of(events, model.name, on_tokens)
+        base = await self._model()
+        model = _named(base, question.model)
+        options = chat_options(question, self._budget)
+        if self._log is None:
+            events = stream_chat(model, question.messages(), (), options)
+            return await reply_of(events, model.name, on_tokens)
+        asked = Asked(id=f"chatcmpl-{uuid.uuid4().hex}", source="mcp", model=base.name)
+        capture = ChatCapture(asked, model)
+        events = stream_chat(model, question.messages(), (), options, on_prepared=capture.begin)
+        try:
+            reply = await reply_of(following(events, capture), model.name, on_tokens)
+        finally:
+            for record in capture.records():
+                self._log.interaction(record)
+        return replace(reply, id=asked.id)
 
     async def models(self) -> tuple[OfferedModel, ...]:
         """The model and its adapters."""

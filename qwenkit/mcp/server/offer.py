@@ -50,6 +50,7 @@ class Reply:
         finish: Why it ended, as OpenAI spells it.
         n_prompt: Tokens of the question.
         n_completion: Tokens of the answer, thinking included.
+        id: What it can be rated by; empty where nobody keeps it.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Reply:
     finish: str
     n_prompt: int
     n_completion: int
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,13 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Run: TypeAlias = Callable[[Host, Any, OnTokens], Awaitable[CallToolResult]]
 
 
-class _Arguments(BaseModel):
+class Arguments(BaseModel):
+    """What clients send; nothing else is taken."""
+
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class AskArguments(_Arguments):
+class AskArguments(Arguments):
     """The arguments of `ask`."""
 
     question: Annotated[str, Field(min_length=1)]
@@ -40,11 +42,11 @@ class AskArguments(_Arguments):
     """0 always takes the likeliest token."""
 
 
-class ListModelsArguments(_Arguments):
+class ListModelsArguments(Arguments):
     """`list_models` takes none."""
 
 
-class LoadAdapterArguments(_Arguments):
+class LoadAdapterArguments(Arguments):
     """The arguments of `load_adapter`."""
 
     name: Name
@@ -99,7 +101,7 @@ async def _ask(host: Host, given: AskArguments, on_tokens: OnTokens) -> CallTool
         temperature=given.temperature,
     )
     reply = await host.ask(question, on_tokens)
-    structured = {
+    structured: dict[str, Any] = {
         "answer": reply.text,
         "reasoning": reply.reasoning,
         "model": reply.model,
@@ -107,6 +109,8 @@ async def _ask(host: Host, given: AskArguments, on_tokens: OnTokens) -> CallTool
         "prompt_tokens": reply.n_prompt,
         "completion_tokens": reply.n_completion,
     }
+    if reply.id:
+        structured["id"] = reply.id
     return _told(reply.text, structured)
 
 
@@ -130,7 +134,8 @@ def _told(text: str, structured: dict[str, Any]) -> CallToolResult:
     return CallToolResult(content=[content], structured_content=structured)
 
 
-def _schema(arguments: type[BaseModel]) -> dict[str, Any]:
+def arguments_schema(arguments: type[BaseModel]) -> dict[str, Any]:
+    """A tool's arguments as a JSON schema."""
     schema = arguments.model_json_schema()
     for key in ("title", "description"):
         schema.pop(key, None)
@@ -153,7 +158,7 @@ TOOLS = (
             title="Ask the local model",
             description="Asks the Qwen3 model that runs here, and gives its answer. It knows "
             "nothing of your conversation: put everything that it needs into the question.",
-            input_schema=_schema(AskArguments),
+            input_schema=arguments_schema(AskArguments),
             output_schema=_object(
                 answer="string",
                 reasoning="string",
@@ -173,7 +178,7 @@ TOOLS = (
             title="List models and adapters",
             description="Lists the model that is served and the LoRA adapters that it can answer "
             "with.",
-            input_schema=_schema(ListModelsArguments),
+            input_schema=arguments_schema(ListModelsArguments),
             output_schema={
                 "type": "object",
                 "properties": {"models": {"type": "array", "items": _MODEL}},
@@ -191,7 +196,7 @@ TOOLS = (
             name="load_adapter",
             title="Load an adapter",
             description="Loads a LoRA adapter while the model serves, so that `ask` can name it.",
-            input_schema=_schema(LoadAdapterArguments),
+            input_schema=arguments_schema(LoadAdapterArguments),
             output_schema=_MODEL,
             annotations=ToolAnnotations(
                 read_only_hint=False,

@@ -156,5 +156,6 @@ CONFIG_SCHEMA: dict[str, Any] = {
         "system_prompt": {"type": "string"},
         "tools": {"type": "array", "items": {"type": "string"}},
         "allowed_tools": {"type": "array", "items": {"type": "string"}},
+        "store": {"type": "boolean", "description": "False keeps answers out of the log"},
     },
 }

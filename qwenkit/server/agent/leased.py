@@ -10,6 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from qwenkit.agent.answers import AnswerEvent, Question, answer
+from qwenkit.chat.completion import ChatModel
+from qwenkit.feedback.capture import ChatCapture
+from qwenkit.server.agent.record import AgentRecord
 from qwenkit.server.serving import Lease, Serving
 
 
@@ -18,10 +21,12 @@ class LeasedAnswers:
 
     Args:
         serving: The server's models.
+        record: Takes the answers down.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, record: AgentRecord) -> None:
         self._serving = serving
+        self._record = record
 
     async def stream(self, question: Question) -> AsyncGenerator[AnswerEvent, None]:
         """The answer as it is written; closing the generator cancels it.
@@ -33,10 +38,20 @@ class LeasedAnswers:
         """
         async with self._leased() as lease:
             model = lease.named(question.model)
-            budget = lease.limits.thinking_budget
-            async with aclosing(answer(model, question, thinking_budget=budget)) as events:
+            async with aclosing(self._answer(lease, model, question)) as events:
                 async for event in events:
                     yield event
+
+    def _answer(
+        self, lease: Lease, model: ChatModel, question: Question
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        budget = lease.limits.thinking_budget
+        if not self._record.wanted:
+            return answer(model, question, thinking_budget=budget)
+        asked = self._record.asked(question, model=lease.model.name)
+        capture = ChatCapture(asked, model)
+        events = answer(model, question, thinking_budget=budget, on_prepared=capture.begin)
+        return self._record.answer(events, capture)
 
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[Lease]:

@@ -20,6 +20,8 @@ from qwenkit.server.agent.encode import interrupt_json, jsonable, waiting_json
 from qwenkit.server.agent.event_log import FROM_THE_START, Event, EventLog
 from qwenkit.server.agent.graph_stream import GraphStream
 from qwenkit.server.agent.records import Records, RunRecord, Thread, ThreadState, now
+from qwenkit.server.agent.regenerated import regenerated_answer
+from qwenkit.server.agent.run_facts import RunFacts, set_run_facts
 from qwenkit.server.agent.run_request import END, GRAPH_ID, RunRequest
 from qwenkit.server.agent.schema import RunStatus, Strategy, ThreadStatus
 from qwenkit.server.errors import Conflict, NotThere, failure
@@ -248,6 +250,7 @@ class RunManager:
         await self._records.change_thread(record.thread_id, status="busy")
         run.log.write("metadata", to_json({"run_id": record.run_id, "attempt": 1}))
         await self._check_place(run)
+        await self._note_facts(run)
         config = self._config(run)
         if run.request.ends:
             await self._end_waiting(run, config)
@@ -270,6 +273,15 @@ class RunManager:
         place, thread_id = run.request.checkpoint_id, run.record.thread_id
         if place is not None and not await self._database.has_checkpoint(thread_id, place):
             raise NotThere("the thread has no such checkpoint any more", param="checkpoint_id")
+
+    async def _note_facts(self, run: Run) -> None:
+        request, thread_id = run.request, run.record.thread_id
+        facts = RunFacts(thread_id=thread_id, user=request.user, store=request.store)
+        if request.store is not False:
+            facts.regenerates = await regenerated_answer(
+                self._database, thread_id, request.checkpoint_id, request.given
+            )
+        set_run_facts(facts)
 
     async def _end_waiting(self, run: Run, config: RunnableConfig) -> None:
         await self._graph.aupdate_state(config, None, as_node=END)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 GRAPH_ID = "agent"
 END = "__end__"
-CHOICES = (*(each.name for each in fields(Choices) if each.name != "sampling"), *SAMPLING)
+STORE = "store"
+CHOICES = (*(each.name for each in fields(Choices) if each.name != "sampling"), *SAMPLING, STORE)
 NODES = ("model", "tools")
 
 
@@ -53,6 +54,18 @@ class RunRequest:
         """Where it goes on from; None is where the thread is."""
         named: str | None = self.configurable.get("checkpoint_id")
         return named
+
+    @property
+    def store(self) -> bool | None:
+        """Whether its answers are to be recorded; None says nothing."""
+        named: bool | None = self.configurable.get(STORE)
+        return named
+
+    @property
+    def user(self) -> str | None:
+        """Who asks, as its metadata says."""
+        named = self.metadata.get("user")
+        return named if isinstance(named, str) else None
 
     def config(self, *, thread_id: str, run_id: str, assistant_id: str) -> RunnableConfig:
         """For LangGraph. Every run has an id of its own: the same one twice means going on."""
@@ -131,6 +144,8 @@ def _chosen(config: Any, context: Any) -> dict[str, Any]:
             raise InvalidRequest("configurable must be an object", param="config.configurable")
         merged |= {name: value for name, value in (source or {}).items() if name in CHOICES}
     read_choices(merged)
+    if not isinstance(merged.get(STORE), bool | None):
+        raise InvalidRequest("store must be true or false", param=f"config.configurable.{STORE}")
     return merged
 
 

@@ -21,9 +21,11 @@ from qwenkit.agent.tools.mcp import mcp_tools
 from qwenkit.errors import EngineStopped
 from qwenkit.mcp.client import McpConnections
 from qwenkit.server.agent.assistants import Assistants
+from qwenkit.server.agent.record import AgentRecord
 from qwenkit.server.agent.records import Records
 from qwenkit.server.agent.run_manager import RunManager
 from qwenkit.server.agent.threads import refresh_thread
+from qwenkit.server.recording import Recorder
 from qwenkit.server.serving import Serving
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class AgentService:
         plan: What the settings say.
         serving: The server's models.
         connections: Tells the connections to MCP servers.
+        recorder: Keeps what runs do.
     """
 
     def __init__(
@@ -89,10 +92,12 @@ class AgentService:
         plan: AgentPlan,
         serving: Serving,
         connections: Callable[[], McpConnections],
+        recorder: Recorder,
     ) -> None:
         self._plan = plan
         self._serving = serving
         self._connections = connections
+        self._record = AgentRecord(recorder)
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
         self._agent: OpenAgent | None = None
@@ -141,7 +146,13 @@ class AgentService:
             max_steps=self._plan.max_steps,
         )
         toolbox = Toolbox([built_in_tools, self._mcp_tools])
-        graph = make_graph(await self._model(stack), toolbox, rules, database.saver)
+        graph = make_graph(
+            await self._model(stack),
+            toolbox,
+            rules,
+            database.saver,
+            on_tool_ran=self._record.tool_ran,
+        )
         records = Records(database)
         await records.prepare()
         await _recover(graph, database, records)
@@ -158,12 +169,13 @@ class AgentService:
         from qwenkit.agent.chat_model import QwenChat
         from qwenkit.chat.remote import RemoteServer
         from qwenkit.server.agent.leased import LeasedAnswers
+        from qwenkit.server.agent.remote_record import RecordedAnswers
 
         if self._plan.remote_url is None:
-            return QwenChat(answers=LeasedAnswers(self._serving))
+            return QwenChat(answers=LeasedAnswers(self._serving, self._record))
         server = RemoteServer(self._plan.remote_url, api_key=self._plan.remote_key)
         await stack.enter_async_context(server)
-        return QwenChat(answers=RemoteAnswers(server))
+        return QwenChat(answers=RecordedAnswers(RemoteAnswers(server), self._record))
 
 
 def _import() -> None:

@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: schema → stream_chat → chunks or one answer.
 
 With tools of MCP servers it is schema → stream_rounds, which asks `stream_chat` round by round.
+What is answered is taken down on the way (`chat_record.py`).
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from qwenkit.chat.completion import ChatModel, ChatOptions, collect, stream_chat
+from qwenkit.chat.completion import ChatModel, ChatOptions, OnPrepared, collect, stream_chat
 from qwenkit.chat.events import ChatEvent
 from qwenkit.mcp.client import McpConnections, ToolResult
 from qwenkit.mcp.client.results import cut
@@ -22,8 +24,10 @@ from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
 from qwenkit.server.openai.adapter_choice import chosen_model
+from qwenkit.server.openai.asked import asked_by
 from qwenkit.server.openai.chat_answer import answer_json
 from qwenkit.server.openai.chat_chunks import ChatChunks
+from qwenkit.server.openai.chat_record import ChatRecord
 from qwenkit.server.openai.conversation import chat_options
 from qwenkit.server.openai.mcp_tools import (
     ChosenTools,
@@ -36,6 +40,7 @@ from qwenkit.server.openai.mcp_tools import (
 )
 from qwenkit.server.openai.schema import ChatBody
 from qwenkit.server.openai.wire import Envelope, make_id
+from qwenkit.server.recording import Recorder
 from qwenkit.server.serving import ServingNow
 from qwenkit.server.sse import DONE, EventStream
 
@@ -60,18 +65,22 @@ async def chat_completions(
     with_usage = generation.wants_usage(body)
     if chosen.ours:
         generation.refuse_several(options.n)
-    events = _events(model, body, options, chosen, connections)
+    answer_id = make_id("chatcmpl")
+    asked = asked_by(body, serving, answer_id=answer_id)
+    recorder: Recorder = request.app.state.recorder
+    record = ChatRecord(recorder, asked if recorder.wants(body.store) else None, model)
+    events = _events(model, body, options, chosen, connections, record)
     if not body.stream:
-        return await unless_disconnected(request, _whole(events, model, chosen))
-    chunks = ChatChunks(
-        _envelope(model, "chat.completion.chunk"), n=options.n, with_usage=with_usage
-    )
+        envelope = _envelope(model, answer_id, "chat.completion")
+        return await unless_disconnected(request, _whole(events, envelope, chosen))
+    envelope = _envelope(model, answer_id, "chat.completion.chunk")
+    chunks = ChatChunks(envelope, n=options.n, with_usage=with_usage)
     return EventStream(_chunks(events, chunks, chosen), ping_s=serving.limits.sse_ping_s)
 
 
-def _envelope(model: ChatModel, kind: str) -> Envelope:
+def _envelope(model: ChatModel, answer_id: str, kind: str) -> Envelope:
     return Envelope(
-        id=make_id("chatcmpl"),
+        id=answer_id,
         object=kind,
         created=int(time.time()),
         model=model.name,
@@ -85,16 +94,29 @@ async def _events(
     options: ChatOptions,
     chosen: ChosenTools,
     connections: McpConnections,
+    record: ChatRecord,
 ) -> AsyncGenerator[RoundEvent]:
     messages = with_earlier_calls(body.messages)
+    events: AsyncGenerator[RoundEvent]
     if chosen.ours:
-        events = _rounds(model, messages, body, options, chosen, connections)
+        rounds = _rounds(model, messages, body, options, chosen, connections, record)
+        events = record.rounds(rounds)
     else:
-        events = stream_chat(model, messages, chosen.functions, options)
+        events = record.answer(partial(_answer, model, messages, chosen.functions, options))
     with generation.spelled_as(body):
         async with aclosing(events):
             async for event in events:
                 yield event
+
+
+def _answer(
+    model: ChatModel,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    options: ChatOptions,
+    on_prepared: OnPrepared | None,
+) -> AsyncGenerator[ChatEvent]:
+    return stream_chat(model, messages, tools, options, on_prepared=on_prepared)
 
 
 def _rounds(
@@ -104,6 +126,7 @@ def _rounds(
     options: ChatOptions,
     chosen: ChosenTools,
     connections: McpConnections,
+    record: ChatRecord,
 ) -> AsyncGenerator[RoundEvent]:
     def ask(
         messages: Sequence[Mapping[str, Any]], *, first: bool, last: bool, n_spent: int
@@ -111,7 +134,7 @@ def _rounds(
         now = options if first else _later(options, n_spent)
         if last:
             now = replace(now, tool_choice="none")
-        return stream_chat(model, messages, chosen.functions, now)
+        return record.round(partial(_answer, model, messages, chosen.functions, now))
 
     # A result that fills the context would leave no room for the answer to it.
     most = model.engine.capabilities.n_ctx // 2
@@ -142,12 +165,12 @@ def _later(options: ChatOptions, n_spent: int) -> ChatOptions:
 
 
 async def _whole(
-    events: AsyncGenerator[RoundEvent], model: ChatModel, chosen: ChosenTools
+    events: AsyncGenerator[RoundEvent], envelope: Envelope, chosen: ChosenTools
 ) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     async with aclosing(events):
         result = await collect(_without_calls(events, calls))
-    answer = answer_json(_envelope(model, "chat.completion"), result)
+    answer = answer_json(envelope, result)
     if chosen.ours or chosen.unavailable:
         answer["choices"][0]["message"]["mcp_calls"] = calls
     if chosen.unavailable:

@@ -20,14 +20,18 @@ from qwenkit.chat.presets import DIRECT
 from qwenkit.engine import grammar
 from qwenkit.engine.request import Event, GenerationRequest, Grammar, SamplingParams
 from qwenkit.errors import InvalidRequest
+from qwenkit.feedback.capture import TextCapture, form_json
+from qwenkit.feedback.records import RequestOptions
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
 from qwenkit.server.openai.adapter_choice import chosen_model
+from qwenkit.server.openai.asked import asked_by
 from qwenkit.server.openai.completion_answer import CompletionAnswer, Echo
 from qwenkit.server.openai.fan_in import fan_in
 from qwenkit.server.openai.schema import CompletionBody
 from qwenkit.server.openai.wire import Envelope, make_id
+from qwenkit.server.recording import Recorder, recorded_texts
 from qwenkit.server.serving import ServingNow
 from qwenkit.server.sse import DONE, EventStream
 from qwenkit.server.tokenizing import check_ids, decode, encode
@@ -58,19 +62,27 @@ async def completions(
     with generation.spelled_as(body):
         prompts = await _prompts(body, model.engine.tokenizer)
         requests = _requests(body, prompts, model)
+    answer_id = make_id("cmpl")
+    asked = asked_by(body, serving, answer_id=answer_id)
+    echoes = _echoes(body, prompts, model)
     answer = CompletionAnswer(
-        _envelope(model), n=generation.n_choices(body), echoes=_echoes(body, prompts, model)
+        _envelope(model, answer_id), n=generation.n_choices(body), echoes=echoes
     )
     events = _events(body, model, requests)
+    recorder: Recorder = request.app.state.recorder
+    if recorder.wants(body.store):
+        texts = [*zip(_texts(body, prompts, model), requests, strict=True)]
+        capture = TextCapture(asked, model, texts, _options(body))
+        events = recorded_texts(events, capture, recorder)
     if body.stream:
         chunks = _chunks(events, answer, with_usage=with_usage)
         return EventStream(chunks, ping_s=serving.limits.sse_ping_s)
     return await unless_disconnected(request, _whole(events, answer))
 
 
-def _envelope(model: ChatModel) -> Envelope:
+def _envelope(model: ChatModel, answer_id: str) -> Envelope:
     return Envelope(
-        make_id("cmpl"),
+        answer_id,
         "text_completion",
         int(time.time()),
         model.name,
@@ -130,6 +142,24 @@ def _requests(
         adapter=model.adapter,
     )
     return [replace(template, prompt=tuple(prompt)) for prompt in prompts]
+
+
+def _texts(body: CompletionBody, prompts: list[list[int]], model: ChatModel) -> list[str]:
+    """What was continued, as text: as it came, or what its tokens stand for."""
+    given = _as_list(body.prompt)
+    as_it_came = body.suffix is None
+    return [
+        each if isinstance(each, str) and as_it_came else decode(model.engine.tokenizer, tokens)
+        for each, tokens in zip(given, prompts, strict=True)
+    ]
+
+
+def _options(body: CompletionBody) -> RequestOptions:
+    return RequestOptions(
+        response_format=form_json(generation.named_form(body)),
+        max_tokens=generation.max_tokens(body),
+        stop=generation.stops(body),
+    )
 
 
 def _grammar(body: CompletionBody) -> Grammar | None:

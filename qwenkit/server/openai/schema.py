@@ -2,7 +2,7 @@
 
 Types are strict (`"5"` is no number) and null means absent, as OpenAI has it. Ranges are checked
 where the values are used. Fields that nobody here knows are ignored, as are those that only make
-sense at OpenAI: `user`, `metadata`, `store`, `service_tier`, `prompt_cache_key`, …
+sense at OpenAI: `service_tier`, `prompt_cache_key`, …
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 MAX_STOPS = 16
 MAX_NAME = 256
 MAX_LORAS = 256
+MAX_METADATA = 64
 MAX_GRAMMAR = 100_000
 JsonObject = dict[str, Any]
 
@@ -130,6 +131,14 @@ class GenerationBody(_Body):
     """Tokens at least this likely can be dropped."""
     top_n_sigma: float | None = None
     """Keep tokens within n standard deviations of the best logit; 0 is off."""
+
+    store: bool | None = None
+    """False keeps the answer out of the log."""
+    metadata: Annotated[dict[str, Any], Field(max_length=MAX_METADATA)] | None = None
+    """Of this the log keeps `thread_id`, the conversation that the answer belongs to, and
+    `parent_id`, the answer that it regenerates."""
+    user: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    """Who asks, for the log."""
 
     grammar: GrammarText | None = None
     """A GBNF grammar that the answer must follow."""

@@ -20,7 +20,11 @@ _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 def to_json(value: Any) -> str:
     """JSON on one line, whoever splits the lines."""
-    text = _encode(value)
+    return escape_line_ends(_encode(value))
+
+
+def escape_line_ends(text: str) -> str:
+    """JSON text that is one line, whoever splits the lines."""
     return text if text.isascii() else text.translate(_LINE_ENDS)
 
 

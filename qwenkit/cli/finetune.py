@@ -92,6 +92,7 @@ def finetune(
     Adapters come in a format for each runtime. A run can be stopped at any moment, and goes on from
     its newest checkpoint. Several GPUs train together by `accelerate launch -m qwenkit finetune`.
     """
+    from qwenkit.cli.assignments import assignments
     from qwenkit.errors import UsageError
     from qwenkit.training.run_config import make_config
 
@@ -109,7 +110,7 @@ def finetune(
     if resume is not None and output is not None:
         raise UsageError("--resume goes on in its own folder", hint="leave out --output")
     given = {name: value for name, value in named.items() if value is not None}
-    values = _from_files(config, resume) | given | options | _assignments(set_ or [])
+    values = _from_files(config, resume) | given | options | assignments(set_ or [])
     if dry_run:
         values.setdefault("output", Path("run"))  # nothing is written
     chosen = make_config(values)
@@ -134,24 +135,6 @@ def _from_files(config: Path | None, resume: Path | None) -> dict[str, Any]:
     if resume is not None:
         values["output"] = resume
     return values
-
-
-def _assignments(words: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE`s; a name that comes again makes a list."""
-    from qwenkit.errors import UsageError
-
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"`{word}` sets nothing", hint="--set NAME=VALUE")
-        key = name.strip().replace("-", "_")
-        found[key] = [*_listed(found[key]), value] if key in found else value
-    return found
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _train(config: RunConfig, *, resume: bool, json: bool) -> None:

@@ -57,6 +57,10 @@ class AnswerReader:
             place=sample.place,
         )
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Tokens as text, tags included."""
+        return self._decode(ids)
+
     def _split(self, sample: PromptSample, ids: Sequence[int]) -> tuple[str, str]:
         parser = StreamParser(
             inside_reasoning=self._decode(sample.prompt[-2:]).rstrip().endswith(_OPENS_REASONING),

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from qwenkit.adapters.base import base_of_checkpoint, check_fit
+from qwenkit.adapters.read import read_adapter
 from qwenkit.errors import InvalidSettings
 from qwenkit.extras import import_extra
 from qwenkit.training.data.cost import Precision
@@ -112,6 +114,8 @@ def lora_config(options: LoraOptions) -> Any | None:
     """What PEFT attaches; None for full training."""
     if options.full:
         return None
+    if options.start is not None:
+        return _shape_of(options.start)
     return import_extra("peft", extra="train").LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
@@ -122,6 +126,32 @@ def lora_config(options: LoraOptions) -> Any | None:
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def check_start(folder: Path, checkpoint: Path) -> None:
+    """Refuse an adapter that can't be gone on from.
+
+    Args:
+        folder: PEFT's.
+        checkpoint: The base.
+
+    Raises:
+        InvalidSettings: It is no PEFT folder.
+        ModelError: It is not there, damaged, of another kind, or made for another base.
+    """
+    if folder.is_file():
+        raise InvalidSettings(
+            f"`{folder}` is a file, and training goes on from a PEFT folder",
+            hint="name the `adapter` folder of the run that made it",
+        )
+    check_fit(read_adapter(folder), base_of_checkpoint(checkpoint))
+
+
+def _shape_of(folder: Path) -> Any:
+    """The shape of an adapter, to be trained again."""
+    config = import_extra("peft", extra="train").LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    return config
 
 
 def _has_bf16() -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from qwenkit.errors import InvalidSettings
@@ -50,6 +51,9 @@ class LoraOptions:
             adapter can only be merged, not served.
         qlora: Hold the frozen matrices in 4 bits (arXiv 2305.14314); needs a CUDA GPU.
         full: Train every weight instead; the others of these options then mean nothing.
+        start: PEFT folder of an adapter to go on from; its shape counts then, and `rank`, `alpha`,
+            `targets`, `rslora` and `dora` mean nothing. What a preference is held to stays the
+            base.
     """
 
     rank: int = 16
@@ -60,6 +64,7 @@ class LoraOptions:
     dora: bool = False
     qlora: bool = False
     full: bool = False
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         _require(self, "rank", self.rank >= 1, "at least 1")
@@ -74,6 +79,11 @@ class LoraOptions:
         for name in ("rslora", "dora", "qlora"):
             if self.full and getattr(self, name):
                 raise InvalidSettings(f"full training has no LoRA, so {name} means nothing")
+        if self.full and self.start is not None:
+            raise InvalidSettings(
+                "full training has no LoRA to go on from",
+                hint="merge the adapter first: qwenkit lora merge",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

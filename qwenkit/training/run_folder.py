@@ -29,10 +29,10 @@ from qwenkit.models.checkpoint import read_json
 
 FREE = (
     *("keep_checkpoints", "save_every", "log_every", "eval_every", "n_threads"),
-    *("margin", "qat_baseline", "model", "data", "eval"),
+    *("margin", "qat_baseline", "model", "data", "eval", "start"),
 )
-"""Choices that a resumed run may make anew: they don't decide what is learned. Where the base and
-the data are is one of them, since what they hold is compared by itself."""
+"""Choices that a resumed run may make anew: they don't decide what is learned. Where the base, the
+data and the first adapter are is one of them, since what they hold is compared by itself."""
 
 
 class RunFolder:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from qwenkit.adapters.read import read_adapter
 from qwenkit.errors import InvalidSettings, QwenkitError
 from qwenkit.extras import import_extra
 from qwenkit.models.checkpoint import read_json
@@ -92,6 +93,8 @@ class Session:
         self._precision = base_model.choose_precision(config.loop.precision, processes.device)
         if config.lora.qlora:
             base_model.check_qlora(processes.device)
+        if config.lora.start is not None:
+            base_model.check_start(config.lora.start, request.checkpoint)
         _check_whole(config, processes)
         check_qat(config.run)
         self._folder = RunFolder(config.run.output)
@@ -141,6 +144,7 @@ class Session:
             "choices": self._config.choices(),
             "made_for": {
                 "base": fingerprint(self._request.checkpoint.glob("*.safetensors")),
+                "start_version": self._start_version(),
                 "train": self._train.fingerprint,
                 "held_out": self._held_out.fingerprint if self._held_out else None,
                 "template": self._train.template_hash,
@@ -148,6 +152,10 @@ class Session:
                 "n_processes": self._processes.n,
             },
         }
+
+    def _start_version(self) -> str | None:
+        start = self._config.lora.start
+        return None if start is None else read_adapter(start).version()
 
     def _begin(self) -> _Start:
         """Make the folder what it should be."""
@@ -201,6 +209,8 @@ class Session:
             if self._processes.is_main and not self._request.resume:
                 shutil.rmtree(self._folder.path)  # nothing has begun
             raise
+        if config.lora.start is not None:
+            trainer._load_from_checkpoint(str(config.lora.start))
         # It prints every line of metrics to stdout.
         trainer.remove_callback(import_extra("transformers", extra="train").PrinterCallback)
         return trainer

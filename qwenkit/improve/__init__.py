@@ -1,0 +1,1 @@
+"""From judged answers to a better adapter, round by round: what `qwenkit improve` does."""

@@ -1,0 +1,82 @@
+/** What the person thinks of the answers of a thread: read from the server's log, and written to
+ * it.
+ */
+
+import { useCallback, useEffect, useMemo, useState } from "react";
+
+import { rate, ratingsOf } from "../api/feedback";
+import { ApiError, describeError } from "../api/http";
+import type { NewRating, Rating } from "../api/types";
+import { me } from "../state/me";
+import { settings } from "../state/settings";
+import { useStore } from "../state/store";
+import { showToast } from "../state/toasts";
+import { type Judgement, judgementsOf } from "./judgements";
+
+export interface Judging {
+  /** Whether the server keeps ratings. */
+  available: boolean;
+  /** Every rating of the thread, whoever it is from. */
+  ratings: Rating[];
+  /** What this person thinks now, by the answer's id. */
+  judgements: ReadonlyMap<string, Judgement>;
+  /** True where the rating was written down. */
+  judge(rating: Omit<NewRating, "rater" | "thread_id">): Promise<boolean>;
+  /** Takes the thumb back, and keeps what else was said. */
+  withdrawThumb(answerId: string): Promise<void>;
+}
+
+export function useJudging(threadId: string | null): Judging {
+  const available = useStore(me, (known) => known?.features.feedback ?? false);
+  const rater = useStore(settings, (chosen) => chosen.rater) || "anonymous";
+  const [ratings, setRatings] = useState<Rating[]>([]);
+
+  useEffect(() => {
+    let current = true;
+    if (available && threadId) {
+      ratingsOf(threadId).then(
+        (found) => current && setRatings(found),
+        (error: unknown) => showToast(describeError(error), "error"),
+      );
+    }
+    return () => void (current = false);
+  }, [available, threadId]);
+
+  const judgements = useMemo(() => judgementsOf(ratings, rater), [ratings, rater]);
+
+  const judge = useCallback<Judging["judge"]>(
+    async (rating) => {
+      try {
+        const kept = await rate({ ...rating, rater, ...(threadId ? { thread_id: threadId } : {}) });
+        setRatings((before) => [...before, kept]);
+        return true;
+      } catch (error) {
+        showToast(explain(error), "error");
+        return false;
+      }
+    },
+    [rater, threadId],
+  );
+
+  const withdrawThumb = async (answerId: string) => {
+    const before = judgements.get(answerId);
+    if (!(await judge({ answer_id: answerId, retracted: true })) || !before) return;
+    const { scale, comment, edited } = before;
+    if (scale || comment) {
+      await judge({
+        answer_id: answerId,
+        ...(scale ? { scale } : {}),
+        ...(comment ? { comment } : {}),
+      });
+    }
+    if (edited) await judge({ answer_id: answerId, edited: { content: edited } });
+  };
+
+  return { available, ratings, judgements, judge, withdrawThumb };
+}
+
+function explain(error: unknown): string {
+  if (!(error instanceof ApiError)) return describeError(error);
+  if (error.status === 404) return "This answer is not in the server's log, so it can't be rated.";
+  return error.message;
+}

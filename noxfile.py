@@ -16,6 +16,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 BUILD = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}
 
 
+USUAL = "not parity and not slow and not node and not browser and not label_studio"
 NODE_PACKAGES = (
     "@langchain/langgraph-sdk",
     "@modelcontextprotocol/conformance",
@@ -38,7 +39,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def matrix(session: nox.Session) -> None:
     """The tests on every supported Python that is installed."""
     install(session, "test")
-    session.run("pytest", "-m", "not parity and not slow and not node", *session.posargs)
+    session.run("pytest", "-m", USUAL, *session.posargs)
 
 
 @nox.session
@@ -48,7 +49,7 @@ def tests(session: nox.Session) -> None:
     session.run(
         "pytest",
         "-m",
-        "not parity and not slow and not node",
+        USUAL,
         "--cov",
         "--cov-report=term:skip-covered",
         *session.posargs,
@@ -105,6 +106,35 @@ def node(session: nox.Session) -> None:
         session.run("npm", "install", "--prefix", folder, *NODE_PACKAGES, external=True)
         modules = f"{folder}/node_modules"
     session.run("pytest", "-m", "node", *session.posargs, env={"NODE_MODULES": modules})
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The chat page: its own tests, then the page in headless Chromium.
+
+    CHROMIUM names the browser where it is not on PATH.
+    """
+    install(session, "test", "browser")
+    session.run("pytest", "tests/ui", "-m", "browser or not slow", *session.posargs)
+
+
+@nox.session
+def label_studio(session: nox.Session) -> None:
+    """A round trip through a real Label Studio, in an environment of its own."""
+    folder = session.create_tmp()
+    session.run("python", "-m", "venv", f"{folder}/label-studio")
+    server = f"{folder}/label-studio/bin"
+    session.run(f"{server}/pip", "install", "--quiet", "label-studio==1.23.2", external=True)
+    requirements = PYPROJECT["project"]["optional-dependencies"]["label-studio"]
+    install(session, "test")
+    session.install(*requirements)
+    session.run(
+        "pytest",
+        "-m",
+        "label_studio",
+        *session.posargs,
+        env={"LABEL_STUDIO_COMMAND": f"{server}/label-studio"},
+    )
 
 
 @nox.session

@@ -28,10 +28,10 @@ LAYERS = (
     ("backends",),
     ("export",),
     ("adapters",),
+    ("ui",),
     ("models",),
     ("settings",),
     ("extras",),
-    ("ui",),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(reversed(LAYERS)) for name in names}

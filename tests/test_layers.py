@@ -28,7 +28,7 @@ LAYERS = (
     ("backends",),
     ("export",),
     ("adapters",),
-    ("ui",),
+    ("picture", "ui"),
     ("models",),
     ("settings",),
     ("extras",),

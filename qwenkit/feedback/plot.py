@@ -9,11 +9,10 @@ from typing import Any
 
 from qwenkit.extras import import_extra
 from qwenkit.feedback.stats import Day, FeedbackStats, Maker, Standing
-from qwenkit.models.atomic import atomic_file
+from qwenkit.picture import picture
 
 _INK, _WARM, _PALE = "#1f3a5f", "#b5532a", "#9aa7b5"
 _SIZE_INCHES = (12.0, 4.0)
-_DPI = 150
 _MOST_MAKERS = 12
 _MOST_TICKS = 6
 
@@ -28,22 +27,16 @@ def plot_stats(stats: FeedbackStats, target: Path) -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    import_extra("matplotlib", extra="plots")
-    # Not pyplot: it keeps a window system and every figure alive.
-    figure = import_extra("matplotlib.figure", extra="plots").Figure(
-        figsize=_SIZE_INCHES, layout="constrained"
-    )
-    ratings, agreement, wins = figure.subplots(1, 3)
-    days = sorted(stats.days.items())
-    _draw_ratings(ratings, days)
-    _draw_agreement(agreement, [each for each in days if each[1].n_shared])
-    _draw_wins(wins, [each for each in sorted(stats.adapters.items()) if _met(each[1])])
-    figure.suptitle(
-        f"{stats.n_ratings:,} ratings of {stats.n_rated:,} out of {stats.n_answers:,} answers",
-        fontsize="medium",
-    )
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI)
+    with picture(target, size_inches=_SIZE_INCHES) as figure:
+        ratings, agreement, wins = figure.subplots(1, 3)
+        days = sorted(stats.days.items())
+        _draw_ratings(ratings, days)
+        _draw_agreement(agreement, [each for each in days if each[1].n_shared])
+        _draw_wins(wins, [each for each in sorted(stats.adapters.items()) if _met(each[1])])
+        figure.suptitle(
+            f"{stats.n_ratings:,} ratings of {stats.n_rated:,} out of {stats.n_answers:,} answers",
+            fontsize="medium",
+        )
 
 
 def _draw_ratings(axes: Any, days: Sequence[tuple[str, Day]]) -> None:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenkit.extras import import_extra
 from qwenkit.improve.measure import Measures
 from qwenkit.improve.request import Evaluated, ImproveReport
-from qwenkit.models.atomic import atomic_file
+from qwenkit.picture import picture
 
 _BEFORE, _AFTER, _REFUSED = "#7a8794", "#1f3a5f", "#c8553d"
 _SIZE_INCHES = (9.6, 4.2)
-_DPI = 150
 
 
 def draw_improvement(
@@ -31,22 +29,16 @@ def draw_improvement(
     """
     if report.evaluation is None:
         raise ValueError("the round measured nothing")
-    # Not pyplot: it keeps a window system and every figure alive.
-    import_extra("matplotlib", extra="plots")
-    figure = import_extra("matplotlib.figure", extra="plots").Figure(
-        figsize=_SIZE_INCHES, layout="constrained"
-    )
-    measures, rounds = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_measures(measures, report.evaluation)
-    _draw_rounds(rounds, report, earlier)
-    verdict = "better" if report.outcome == "improved" else "not better"
-    title = (
-        f"{report.name}, round {report.round}: {report.ratings.n_ratings:,} ratings, "
-        f"{report.check.method}; {verdict}"
-    )
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI)
+    with picture(target, size_inches=_SIZE_INCHES) as figure:
+        measures, rounds = figure.subplots(1, 2, width_ratios=(3, 2))
+        _draw_measures(measures, report.evaluation)
+        _draw_rounds(rounds, report, earlier)
+        verdict = "better" if report.outcome == "improved" else "not better"
+        title = (
+            f"{report.name}, round {report.round}: {report.ratings.n_ratings:,} ratings, "
+            f"{report.check.method}; {verdict}"
+        )
+        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
 
 
 def shares(evaluation: Evaluated) -> list[tuple[str, float, float]]:

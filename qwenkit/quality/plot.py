@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenkit.extras import import_extra
-from qwenkit.models.atomic import atomic_file
+from qwenkit.picture import picture
 from qwenkit.quality.measure import Quality
 
 _INK = "#1f3a5f"
 _SIZE_INCHES = (9.6, 4.4)
-_DPI = 150
 
 
 def plot_quality(qualities: Sequence[Quality], target: Path, *, labels: Sequence[str]) -> None:
@@ -26,24 +24,18 @@ def plot_quality(qualities: Sequence[Quality], target: Path, *, labels: Sequence
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    # Not pyplot: it keeps a window system and every figure alive.
-    import_extra("matplotlib", extra="plots")
-    figure = import_extra("matplotlib.figure", extra="plots").Figure(
-        figsize=_SIZE_INCHES, layout="constrained"
-    )
-    divergence, agreement = figure.subplots(1, 2, sharex=True)
-    models = list(zip(qualities, labels, strict=True))[1:]
-    models.sort(key=lambda each: each[0].bits_per_weight)
-    _draw_divergence(divergence, models)
-    _draw_agreement(agreement, models)
-    reference = qualities[0]
-    figure.suptitle(
-        f"Compared with {labels[0]} ({reference.bits_per_weight:.3g} bits a weight), "
-        f"{reference.perplexity.n_tokens:,} tokens",
-        fontsize="medium",
-    )
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI)
+    with picture(target, size_inches=_SIZE_INCHES) as figure:
+        divergence, agreement = figure.subplots(1, 2, sharex=True)
+        models = list(zip(qualities, labels, strict=True))[1:]
+        models.sort(key=lambda each: each[0].bits_per_weight)
+        _draw_divergence(divergence, models)
+        _draw_agreement(agreement, models)
+        reference = qualities[0]
+        figure.suptitle(
+            f"Compared with {labels[0]} ({reference.bits_per_weight:.3g} bits a weight), "
+            f"{reference.perplexity.n_tokens:,} tokens",
+            fontsize="medium",
+        )
 
 
 def _draw_divergence(axes: Any, models: Sequence[tuple[Quality, str]]) -> None:

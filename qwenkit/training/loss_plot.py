@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenkit.extras import import_extra
-from qwenkit.models.atomic import atomic_file
+from qwenkit.picture import picture
 from qwenkit.training.metrics import HELD_OUT, Record
 
 _TRAIN, _HELD_OUT, _RATE = "#1f3a5f", "#c8553d", "#7a8794"
 _SIZE_INCHES = (8.4, 5.2)
-_DPI = 150
 _HALF_LIVES = 60
 """So many times the running mean forgets half within a run."""
 
@@ -32,17 +30,11 @@ def plot_loss(records: Sequence[Record], target: Path, *, title: str) -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    # Not pyplot: it keeps a window system and every figure alive.
-    import_extra("matplotlib", extra="plots")
-    figure = import_extra("matplotlib.figure", extra="plots").Figure(
-        figsize=_SIZE_INCHES, layout="constrained"
-    )
-    loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    _draw_loss(loss, records)
-    _draw_rate(rate, records)
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI)
+    with picture(target, size_inches=_SIZE_INCHES) as figure:
+        loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        _draw_loss(loss, records)
+        _draw_rate(rate, records)
+        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
 
 
 def smoothed(values: Sequence[float], *, half_life: float) -> list[float]:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from qwenkit.extras import import_extra
 from qwenkit.models.atomic import atomic_file
+from qwenkit.picture import picture
 from qwenkit.training.qat.report import Part, QatReport
 
 _NAMES: Final[dict[Part, str]] = {
@@ -18,7 +18,6 @@ _NAMES: Final[dict[Part, str]] = {
 }
 _INK = "#1f3a5f"
 _SIZE_INCHES = (6.4, 3.2)
-_DPI = 150
 
 
 def write_report(report: QatReport, folder: Path) -> None:
@@ -42,20 +41,14 @@ def plot_report(report: QatReport, target: Path) -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    import_extra("matplotlib", extra="plots")
-    # Not pyplot: it keeps a window system and every figure alive.
-    figure = import_extra("matplotlib.figure", extra="plots").Figure(
-        figsize=_SIZE_INCHES, layout="constrained"
-    )
-    _draw(figure.subplots(), report)
-    base = report.row("base").perplexity
-    figure.suptitle(
-        f"{report.scheme} in {report.runtime}, {base.n_tokens:,} held-out tokens; "
-        f"before training {base.value:.4g}",
-        fontsize="medium",
-    )
-    with atomic_file(target) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI)
+    with picture(target, size_inches=_SIZE_INCHES) as figure:
+        _draw(figure.subplots(), report)
+        base = report.row("base").perplexity
+        figure.suptitle(
+            f"{report.scheme} in {report.runtime}, {base.n_tokens:,} held-out tokens; "
+            f"before training {base.value:.4g}",
+            fontsize="medium",
+        )
 
 
 def _draw(axes: Any, report: QatReport) -> None:

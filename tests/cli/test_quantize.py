@@ -111,7 +111,11 @@ def test_files_that_are_there_take_force(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
-    code = "import sys; from qwenkit.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    # What runs the tests in the background may have the signal ignored, for all that it starts.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from qwenkit.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    )
     # Its code book alone takes seconds.
     arguments = ["quantize", DEMO_NAME, "IQ2_XS", "--imatrix", "builtin", "-o", "out"]
     arguments += ["--threads", "1"]

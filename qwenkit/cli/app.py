@@ -27,7 +27,7 @@ SUMMARIES = {
     "finetune": "Teach a model from data: adapters, or all of its weights.",
     "quantize": "Quantise a model to GGUF files, and measure what that cost.",
     "feedback": "Turn ratings into data sets, count them, and exchange them.",
-    "improve": "Learn from what people thought of answers: a new adapter, loaded if it is better.",
+    "improve": "Learn from ratings: a new adapter, loaded if it is better.",
     "export-onnx": "Export safetensors to an ONNX Runtime GenAI folder.",
     "bench": "Measure how fast a model is served, here or elsewhere.",
     "doctor": "Say what this machine can run, and what is missing.",

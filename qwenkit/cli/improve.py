@@ -93,7 +93,7 @@ def improve(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Learn from what people thought of answers: a new adapter, loaded if it is better.
+    """Learn from ratings: a new adapter, loaded if it is better.
 
     Judged answers are split; what is learned from the larger part is measured on the other one and
     compared with the current adapter. Stopped at any moment, the same command goes on. It ends
@@ -208,8 +208,9 @@ def _show(made: ImproveReport) -> None:
     if made.evaluation is None:
         return
     console.table("Held out", ["", "Before", "After"], list(_measure_rows(made.evaluation)))
-    for reason in made.evaluation.decision.reasons:
-        console.note(reason)
+    decision = made.evaluation.decision
+    for sentence in (*decision.reasons, *decision.cautions):
+        console.note(sentence)
     if made.outcome == "improved" and made.adapter is not None:
         console.line(f"{made.name} {made.adapter.version} is better")
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,6 +17,9 @@ ONE_SIDED = 0.9
 length may be all that is learned."""
 LOPSIDED = 10
 """So many times as many answers of one kind leave the other hardly seen."""
+UNSEEN_LOSS = 0.1
+"""From this share on it is said how much of what was good may be lost without being seen."""
+CHANCE = 0.05
 FEW_PAIRS = 10
 """Too few pairs to look for a pattern in."""
 
@@ -33,6 +36,8 @@ class Counts:
         n_held_out_liked: Liked answers that are only measured on.
         n_held_out_disliked: Disliked ones.
         n_held_out_alone: Prompts with liked answers only, held out: what should stay as it is.
+        n_alone: The same outside of what is held out, where there is no pair: measured on too where
+            pairs are learned from, since those don't teach it.
         n_chosen_longer: Pairs to learn from of which the preferred answer is the longer one.
         n_contradicted: Judgements that became nothing because others say the opposite.
         left_out: What became no row, by method and reason.
@@ -45,6 +50,7 @@ class Counts:
     n_held_out_liked: int
     n_held_out_disliked: int
     n_held_out_alone: int
+    n_alone: int
     n_chosen_longer: int
     n_contradicted: int
     left_out: Mapping[str, Mapping[str, int]]
@@ -126,11 +132,24 @@ def _cautions(counts: Counts, method: Method) -> list[str]:
                 f"of {max(share, 1 - share):.0%} of the pairs the preferred answer is the {which} "
                 "one: length may be all that is learned"
             )
-    if not counts.n_held_out_alone:
-        found.append(
-            "nothing that is good as it is was held out, so what gets lost elsewhere is not seen: "
-            "rate good answers to other questions too"
-        )
+    found += _risk_of_loss(counts.n_held_out_alone + counts.n_alone * (method == "dpo"))
     if counts.n_contradicted > CONTRADICTED * (n_rows + counts.n_contradicted):
         found.append(f"{counts.n_contradicted} judgements contradict each other and were left out")
     return found
+
+
+def _risk_of_loss(n_alone: int) -> Iterator[str]:
+    """What answers that should stay as they are can't show, there being so few."""
+    if not n_alone:
+        yield (
+            "no liked answers to other questions are there to measure on, so what gets lost "
+            "elsewhere is not seen: rate good answers to other questions too"
+        )
+        return
+    unseen = 1 - CHANCE ** (1 / n_alone)  # as much may be lost, and by chance each of them stays
+    if unseen >= UNSEEN_LOSS:
+        yield (
+            f"{n_alone} liked answers stand for all that should stay: where all of them do, up to "
+            f"{unseen:.0%} of the others may still be lost; rate more good answers to other "
+            "questions"
+        )

@@ -11,6 +11,7 @@ from qwenkit.errors import InvalidSettings, QwenkitError
 from qwenkit.improve.lineage import newest_better
 from qwenkit.improve.request import AdapterRef, ImproveRequest, Server
 from qwenkit.improve.rounds import Rounds
+from qwenkit.models.fingerprint import fingerprint
 
 
 def find_current(
@@ -30,7 +31,7 @@ def find_current(
         return _adapter(request.current, base)
     served = server.served(request.name) if server is not None else None
     if served is None:
-        return newest_better(rounds)
+        return _made_before(request, rounds, base)
     try:
         found = _adapter(served.path, base)
     except QwenkitError as exc:
@@ -61,6 +62,20 @@ def as_peft(adapter: AdapterRef, folder: Path, *, base_name: str, checkpoint: Pa
         lora = read_adapter(adapter.path, base_of_checkpoint(checkpoint))
         write_peft(lora, folder, base=base_name)
     return folder
+
+
+def _made_before(request: ImproveRequest, rounds: Rounds, base: BaseShapes) -> AdapterRef | None:
+    """What the newest better round made for this base."""
+    made = newest_better(rounds, fingerprint(request.checkpoint.glob("*.safetensors")))
+    if made is None:
+        return None
+    found = _adapter(made.path, base)
+    if found.version != made.version:
+        raise InvalidSettings(
+            f"`{made.path}` is not what its round made: it changed since",
+            hint="name the adapter to compare with: --current PATH",
+        )
+    return found
 
 
 def _adapter(path: Path, base: BaseShapes) -> AdapterRef:

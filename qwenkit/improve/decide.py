@@ -10,11 +10,15 @@ the two models head to head. Equal is not better: the one that people know stays
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qwenkit.improve.measure import Measures
 from qwenkit.improve.options import ImproveOptions
 from qwenkit.improve.win_rate import HeadToHead
+
+SURE = 0.05
+"""Up to this share of cases in which chance alone would do the same, nothing is said of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +28,12 @@ class Decision:
     Args:
         is_better: It is.
         reasons: What speaks for it where it is, and against it where it is not.
+        cautions: What else a person should know who goes by it.
     """
 
     is_better: bool
     reasons: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
 
 def decide(
@@ -51,7 +57,15 @@ def decide(
         return Decision(
             is_better=False, reasons=(f"no measure rose by {options.min_gain:.1%} or more",)
         )
-    return Decision(is_better=True, reasons=tuple(rose))
+    return Decision(is_better=True, reasons=tuple(rose), cautions=tuple(_doubts(heads)))
+
+
+def _doubts(heads: HeadToHead) -> Iterator[str]:
+    if heads.p_value > SURE:
+        yield (
+            "it may be chance: a coin falls as unevenly as the answers head to head in "
+            f"{heads.p_value:.0%} of all cases; rate more to be sure"
+        )
 
 
 def _measures(

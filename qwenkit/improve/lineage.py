@@ -10,7 +10,7 @@ from typing import Any
 
 from qwenkit.improve.request import AdapterRef, ImproveReport, ImproveRequest
 from qwenkit.improve.rounds import Round, Rounds
-from qwenkit.improve.snapshot import RATINGS
+from qwenkit.improve.snapshot import LEARNED, RATINGS, read_snapshot
 from qwenkit.models.checkpoint import read_json
 from qwenkit.training.run_folder import write_json
 
@@ -48,13 +48,38 @@ def history(home: Path) -> list[dict[str, Any]]:
     return found
 
 
-def newest_better(rounds: Rounds) -> AdapterRef | None:
-    """The adapter of the newest round that was better than what it compared with."""
+def newest_better(rounds: Rounds, base: str) -> AdapterRef | None:
+    """The adapter of the newest round that was better than what it compared with.
+
+    Args:
+        rounds: Of the adapter.
+        base: Fingerprint of the base; what was made for another one is passed over.
+    """
     for entry in reversed(history(rounds.home)):
-        if entry["outcome"] == "improved":
+        if entry["outcome"] == "improved" and entry["base"]["fingerprint"] == base:
             adapter = entry["adapter"]
             return AdapterRef(version=adapter["version"], path=Path(adapter["path"]))
     return None
+
+
+def what_was_learned(rounds: Rounds, current: AdapterRef | None) -> list[Path]:
+    """The files of what the current adapter, or one before it, may have learned from.
+
+    Adapters that were no better were never built upon, unless one is the current adapter.
+    """
+    version = current.version if current is not None else None
+    return [
+        each.data / LEARNED
+        for each in rounds.finished()
+        if (entry := read_json(each.lineage))["outcome"] == "improved"
+        or entry["adapter"]["version"] == version
+    ]
+
+
+def is_known(rounds: Rounds, adapter: AdapterRef) -> bool:
+    """Whether a round of these made an adapter."""
+    versions = (read_json(each.lineage)["adapter"]["version"] for each in rounds.finished())
+    return adapter.version in versions
 
 
 def _entry(round_: Round, request: ImproveRequest, report: ImproveReport) -> dict[str, Any]:
@@ -70,6 +95,7 @@ def _entry(round_: Round, request: ImproveRequest, report: ImproveReport) -> dic
         "base": {"model": request.model, "fingerprint": begun["question"]["base"]},
         "ratings": asdict(report.ratings)
         | {"file": str(ratings), "sha256": hashlib.sha256(ratings.read_bytes()).hexdigest()},
+        "held_out": read_snapshot(round_.data).held_out,
         "method": report.check.method,
         "options": begun["question"]["options"],
         "training": report.training.choices if report.training is not None else {},

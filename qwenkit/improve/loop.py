@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,14 @@ from qwenkit.feedback.index import FeedbackIndex
 from qwenkit.improve.check import Check, check
 from qwenkit.improve.current import as_peft, find_current
 from qwenkit.improve.decide import decide
-from qwenkit.improve.lineage import history, write_lineage, write_list
+from qwenkit.improve.learned import read_learned
+from qwenkit.improve.lineage import (
+    history,
+    is_known,
+    what_was_learned,
+    write_lineage,
+    write_list,
+)
 from qwenkit.improve.measure import Examiner, Measured, read_measured
 from qwenkit.improve.picture import draw_improvement
 from qwenkit.improve.ratings import digest_ratings
@@ -56,6 +62,11 @@ from qwenkit.training.request import Stopped
 from qwenkit.training.run_config import RunConfig
 from qwenkit.training.run_folder import write_json
 from qwenkit.training.watching import Watch, unwatched
+
+OF_UNKNOWN_ORIGIN = (
+    "no round here made the current adapter: if it learned from threads that are held out now, "
+    "it is measured too kindly"
+)
 
 
 def improve(
@@ -104,9 +115,14 @@ def dry_run(
         with closing(FeedbackIndex(request.log)) as index:
             index.refresh(progress)
             snapshot = take_snapshot(
-                index, request.query, request.options, Path(temporary) / "data", progress=progress
+                index,
+                request.query,
+                request.options,
+                Path(temporary) / "data",
+                learned=read_learned(what_was_learned(rounds, current)),
+                progress=progress,
             )
-        checked = check(snapshot.counts, request.options)
+        checked = _checked(request, snapshot, rounds, current)
         survey = None
         if checked.method is not None:
             config = _training_config(
@@ -167,7 +183,7 @@ class _Loop:
                 return self._load(same, replace(read_report(same.report), repeated=True))
             round_ = self._rounds.unfinished(question)
             if round_ is None:
-                round_ = self._begin(index, question)
+                round_ = self._begin(index, question, current)
             elif round_.begun_for()["ratings"] != ratings.digest:
                 self._tell(
                     f"round {round_.number} goes on with the ratings that it began with; "
@@ -188,13 +204,16 @@ class _Loop:
             "query": {name: value for name, value in query.items() if value is not None},
         }
 
-    def _begin(self, index: FeedbackIndex, question: Mapping[str, Any]) -> Round:
+    def _begin(
+        self, index: FeedbackIndex, question: Mapping[str, Any], current: AdapterRef | None
+    ) -> Round:
         round_ = self._rounds.new()
         snapshot = take_snapshot(
             index,
             self._request.query,
             self._request.options,
             round_.data,
+            learned=read_learned(what_was_learned(self._rounds, current)),
             progress=self._progress,
         )
         round_.begin(question=question, ratings=snapshot.ratings.digest)
@@ -202,9 +221,9 @@ class _Loop:
 
     def _go_on(self, round_: Round, current: AdapterRef | None) -> ImproveReport | Stopped:
         snapshot = read_snapshot(round_.data)
-        checked = check(snapshot.counts, self._request.options)
+        checked = _checked(self._request, snapshot, self._rounds, current)
         if checked.method is None:
-            shutil.rmtree(round_.path)
+            round_.discard()
             return ImproveReport(
                 outcome="not_enough",
                 name=self._request.name,
@@ -276,10 +295,13 @@ class _Loop:
         self, round_: Round, config: RunConfig, snapshot: Snapshot, adapters: _Adapters
     ) -> tuple[Evaluated, dict[str, float]]:
         """Measure both adapters on the held-out judgements, and compare them."""
-        held_out = _prepare(self._request, config, snapshot, config.run.method)
+        method = config.run.method
+        held_out = _prepare(self._request, config, [snapshot.data(method, "validation")], method)
         labels = None
-        if config.run.method == "dpo" and snapshot.data("kto", "validation").is_file():
-            labels = _prepare(self._request, config, snapshot, "kto")
+        besides = [snapshot.data("kto", "validation"), snapshot.alone]
+        besides = [path for path in besides if path.is_file() and path.stat().st_size]
+        if method == "dpo" and besides:
+            labels = _prepare(self._request, config, besides, "kto")
         examiner = Examiner(
             config,
             self._request.checkpoint,
@@ -290,7 +312,8 @@ class _Loop:
         )
 
         def measured(path: Path, version: str | None, folder: Path | None) -> Step:
-            key = key_of([round_.key(), held_out.fingerprint, version])
+            others = labels.fingerprint if labels is not None else None
+            key = key_of([round_.key(), held_out.fingerprint, others, version])
             return once(path, key, lambda: examiner.examine(folder).as_json())
 
         new = adapters.new
@@ -300,9 +323,7 @@ class _Loop:
         }
         before, after = (read_measured(steps[name].result) for name in ("before", "after"))
         _write_answers(round_.answers, before, after)
-        heads = head_to_head(
-            [each.likeness for each in before.said], [each.likeness for each in after.said]
-        )
+        heads = head_to_head(before.contested, after.contested)
         evaluated = Evaluated(
             n_held_out=len(held_out.samples),
             n_left_out=held_out.n_skipped + held_out.n_dropped,
@@ -333,6 +354,16 @@ class _Loop:
         return replace(report, loaded=served, commands=())
 
 
+def _checked(
+    request: ImproveRequest, snapshot: Snapshot, rounds: Rounds, current: AdapterRef | None
+) -> Check:
+    """Whether there is enough, with what is to be said of the adapter that is compared with."""
+    checked = check(snapshot.counts, request.options)
+    if checked.method is None or current is None or is_known(rounds, current):
+        return checked
+    return replace(checked, cautions=(*checked.cautions, OF_UNKNOWN_ORIGIN))
+
+
 def _training_config(
     request: ImproveRequest,
     snapshot: Snapshot,
@@ -358,12 +389,12 @@ def _training_config(
 
 
 def _prepare(
-    request: ImproveRequest, config: RunConfig, snapshot: Snapshot, method: Method
+    request: ImproveRequest, config: RunConfig, files: Sequence[Path], method: Method
 ) -> PreparedData:
-    """The held-out judgements as samples."""
+    """Judgements that nothing is learned from as samples."""
     with open_renderer(request.checkpoint) as renderer:
         return prepare_data(
-            [str(snapshot.data(method, "validation"))],
+            [str(path) for path in files],
             method=method,
             renderer=renderer,
             options=config.data,

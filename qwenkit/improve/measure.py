@@ -96,6 +96,11 @@ class Measured:
     measures: Measures
     said: tuple[Said, ...]
 
+    @property
+    def contested(self) -> list[float]:
+        """The likenesses where people disliked an answer: elsewhere nothing has to change."""
+        return [each.likeness for each in self.said if each.disliked]
+
     def as_json(self) -> dict[str, Any]:
         """As the step's file has it."""
         return asdict(self)
@@ -115,8 +120,8 @@ class Examiner:
         config: The choices of the training: number format and threads.
         checkpoint: The base.
         held_out: Judged answers, as the method learns from them.
-        labels: Single answers that are held out too, liked where nothing was set against them; what
-            a model says to their prompts is looked at besides.
+        labels: Single answers that weren't learned from either, liked where nothing was set
+            against them; what a model says to their prompts is looked at besides.
         max_new_tokens: Most tokens of a generated answer.
         progress: Counts texts and answers.
     """

@@ -83,10 +83,11 @@ def _gathered(records: Iterator[dict[str, Any]], progress: ProgressFactory) -> R
 
 
 def _records(index: FeedbackIndex, query: Query) -> Iterator[dict[str, Any]]:
-    yield from map(_record, index.answers(replace(query, rated=True)))
+    for rated in index.answers(replace(query, rated=True)):
+        yield _record(rated, query.rater)
 
 
-def _record(rated: RatedAnswer) -> dict[str, Any]:
+def _record(rated: RatedAnswer, rater: str | None) -> dict[str, Any]:
     adapter = rated.interaction.adapter
     return {
         "answer": rated.interaction.id,
@@ -95,6 +96,7 @@ def _record(rated: RatedAnswer) -> dict[str, Any]:
         "ratings": [
             {"id": rating.id, "sha256": _hash(encode(rating))}
             for rating in sorted(rated.ratings, key=lambda rating: rating.id)
+            if rater in (None, rating.rater)
         ],
     }
 

@@ -80,6 +80,11 @@ class Round:
         """
         write_json(self.facts, {"question": dict(question), "ratings": ratings})
 
+    def discard(self) -> None:
+        """Delete it; what it was begun for goes first, so that nobody goes on with the rest."""
+        self.facts.unlink(missing_ok=True)
+        shutil.rmtree(self.path)
+
     def key(self) -> str:
         """Short hash of all that decides its results."""
         return key_of(self.begun_for())
@@ -133,7 +138,7 @@ class Rounds:
         """A folder for the next round; what a killed one left at its place is deleted."""
         unfinished = [each for each in self.all() if not each.is_finished]
         for each in unfinished:
-            shutil.rmtree(each.path)
+            each.discard()
         number = max((each.number for each in self.all()), default=0) + 1
         return Round(self._folder / f"{number:04}")
 

@@ -12,8 +12,10 @@ was preferred than to what was rejected, and nearer to it than what was rejected
 keeps nonsense, which is like nothing at all, from winning by chance. The *win rate* is the share of
 prompts that a model wins; a score of 0 counts half. It is known where prompts have both kinds.
 
-*Head to head* compares two models on every prompt: the answer that is more like the preferred ones
-wins, or, where there is only a rejected one, the answer that is less like it. Equal ones tie.
+*Head to head* compares two models on every prompt of which people rejected an answer: the one that
+is more like the preferred ones wins, or, where there is only a rejected one, the one that is less
+like it. Equal ones tie. Where answers were only liked there is nothing to win, and how much of them
+is kept is measured by itself.
 
 Likeness is `similarity`, which reads letters: where preferred and rejected answers differ in
 substance and hardly in wording, all of this says little.

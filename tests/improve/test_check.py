@@ -16,7 +16,8 @@ PLENTY = Counts(
     n_disliked=30,
     n_held_out_liked=10,
     n_held_out_disliked=10,
-    n_held_out_alone=4,
+    n_held_out_alone=30,
+    n_alone=0,
     n_chosen_longer=15,
     n_contradicted=0,
     left_out={},
@@ -73,6 +74,19 @@ def test_raters_who_disagree_are_warned_of() -> None:
 def test_having_nothing_to_keep_is_warned_of() -> None:
     (caution,) = check(replace(PLENTY, n_held_out_alone=0), ImproveOptions()).cautions
     assert "good" in caution
+
+
+def test_how_much_few_good_answers_leave_unseen_is_said() -> None:
+    few = replace(PLENTY, n_held_out_alone=6)
+    (caution,) = check(few, ImproveOptions()).cautions
+    assert "39%" in caution
+    assert check(replace(few, n_alone=23), ImproveOptions()).cautions == ()
+
+
+def test_labels_teach_good_answers_that_are_not_held_out() -> None:
+    few = replace(LABELS, n_held_out_alone=6, n_alone=23)
+    (caution,) = check(few, ImproveOptions()).cautions
+    assert "6 liked answers" in caution
 
 
 def test_many_of_one_kind_are_warned_of() -> None:

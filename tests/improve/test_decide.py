@@ -75,3 +75,10 @@ def test_the_reasons_name_the_measures_with_their_numbers() -> None:
     worse = decide(BEFORE, replace(BEFORE, win_rate=0.2), AHEAD, ImproveOptions())
     assert len(worse.reasons) == 1
     assert "30.0% to 20.0%" in worse.reasons[0]
+
+
+def test_what_chance_may_have_done_is_said() -> None:
+    rise = replace(BEFORE, accuracy=0.9)
+    (caution,) = decide(BEFORE, rise, head_to_head([0.1] * 3, [0.5] * 3), ImproveOptions()).cautions
+    assert "25%" in caution
+    assert decide(BEFORE, rise, AHEAD, ImproveOptions()).cautions == ()

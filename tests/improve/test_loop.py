@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from qwenkit.errors import InvalidSettings, ServerError
+from qwenkit.errors import InvalidSettings, ModelCorrupt, ServerError
+from qwenkit.feedback.query import Query
 from qwenkit.improve.lineage import history
 from qwenkit.improve.loop import dry_run, improve
 from qwenkit.improve.options import ImproveOptions
@@ -339,3 +341,85 @@ def test_a_dry_run_says_what_there_is_and_leaves_nothing(rater: Rater, tmp_path:
     assert found.survey is not None
     assert found.survey.n_samples == found.check.counts.n_pairs
     assert not asked.home.exists()
+
+
+def test_nothing_is_held_out_that_the_current_adapter_learned_from(
+    better: Made, tmp_path: Path
+) -> None:
+    home = tmp_path / "rounds"
+    shutil.copytree(better.request.home, home)
+    asked = replace(better.request, home=home, training={**better.request.training, **STILL})
+    (first,) = Rounds(home).all()
+    asked = replace(asked, options=replace(asked.options, seed=7, held_out=0.5, min_held_out=1))
+    report = done(asked)
+    assert report.round == 2
+    learned, measured = (
+        {json.loads(line)["prompt"][0]["content"] for line in path.read_text("utf-8").splitlines()}
+        for path in (
+            first.data / "dpo" / "data" / "train.jsonl",
+            Rounds(home).all()[1].data / "dpo" / "data" / "validation.jsonl",
+        )
+    )
+    assert measured
+    assert not learned & measured
+
+
+def test_what_the_round_before_learned_from_must_be_known(better: Made, tmp_path: Path) -> None:
+    home = tmp_path / "rounds"
+    shutil.copytree(better.request.home, home)
+    (first,) = Rounds(home).all()
+    (first.data / "learned.txt").unlink()
+    with pytest.raises(ModelCorrupt, match="learned"):
+        improve(replace(better.request, home=home, training=STILL))
+
+
+def test_an_adapter_of_unknown_origin_is_warned_of(better: Made, tmp_path: Path) -> None:
+    assert better.report.adapter is not None
+    asked = request(better.rater.folder, tmp_path / "rounds")
+    asked = replace(asked, current=better.report.adapter.path)
+    assert any("no round here" in caution for caution in dry_run(asked).check.cautions)
+    known = replace(better.request, current=better.report.adapter.path)
+    assert not any("no round here" in caution for caution in dry_run(known).check.cautions)
+
+
+def test_good_answers_that_pairs_do_not_teach_are_all_measured_on(
+    rater: Rater, tmp_path: Path
+) -> None:
+    rater.pairs()
+    for question, answer in rater.good:
+        rater.answer(question, answer, thumb="up")
+    asked = request(rater.folder, tmp_path / "rounds", **STILL)
+    done(asked)
+    (round_,) = Rounds(asked.home).all()
+    lines = [json.loads(line) for line in round_.answers.read_text("utf-8").splitlines()]
+    alone = [line for line in lines if line["liked"] and not line["disliked"]]
+    assert len(alone) == len(rater.good)
+
+
+def test_what_is_left_of_a_round_that_is_deleted_is_not_gone_on_with(
+    rater: Rater, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rater.pairs()
+    asked = request(rater.folder, tmp_path / "rounds", **STILL)
+    with pytest.raises(KeyboardInterrupt):
+        improve(asked, progress=Steps(stop_at="evaluating"))
+    (round_,) = Rounds(asked.home).all()
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qwenkit.improve.rounds.shutil.rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        round_.discard()
+    monkeypatch.undo()
+    shutil.rmtree(round_.data / "dpo")  # it came as far as this
+    assert done(asked).outcome == "not_better"
+
+
+def test_only_the_ratings_of_the_rater_who_is_asked_for_are_listed(
+    rater: Rater, tmp_path: Path
+) -> None:
+    rater.pairs(n=3)
+    asked = request(rater.folder, tmp_path / "rounds")
+    assert done(replace(asked, query=Query(rater="bob"))).ratings.n_ratings == 0
+    assert done(replace(asked, query=Query(rater="ada"))).ratings.n_ratings == 6

@@ -5,7 +5,7 @@ index → prompt groups → answers and votes → drafts → scratch → rows �
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -52,6 +52,9 @@ def export_dataset(
     options: ExportOptions,
     out: Path,
     progress: ProgressFactory = silent,
+    *,
+    learned: Iterable[bytes] = (),
+    on_train_keys: Callable[[Iterator[bytes]], None] = lambda _: None,
 ) -> ExportReport:
     """Write judged answers as a data set: a folder with a card, or one file.
 
@@ -65,6 +68,9 @@ def export_dataset(
         out: A folder to make; or, where it ends in `.jsonl` or `.parquet`, a file to make, which
             holds one split only, so that `validation_share` must be 0.
         progress: Counts answers, then rows.
+        learned: Keys of threads and prompts that were learned from, as `on_train_keys` got them at
+            an earlier export: nothing that hangs together with them is held out.
+        on_train_keys: Gets the keys of all that is not held out.
 
     Raises:
         InvalidData: Nothing becomes a row; the message says why.
@@ -75,9 +81,10 @@ def export_dataset(
     _check_target(out, options, is_file=is_file)
     if options.files == "parquet":
         import_extra("pyarrow", extra="train")
-    with _gather(index, options, progress) as gathered:
+    with _gather(index, options, progress, learned) as gathered:
         if not gathered.n_rows:
             raise InvalidData(_nothing(gathered.tally), hint="qwenkit feedback stats")
+        on_train_keys(gathered.scratch.keys("train"))
         if is_file:
             return _write_file(gathered, options, out, progress)
         with atomic_folder(out) as folder:
@@ -95,11 +102,15 @@ def iter_rows(
 
 @contextmanager
 def _gather(
-    index: FeedbackIndex, options: ExportOptions, progress: ProgressFactory
+    index: FeedbackIndex,
+    options: ExportOptions,
+    progress: ProgressFactory,
+    learned: Iterable[bytes] = (),
 ) -> Iterator[_Gathered]:
     wanted = replace(options.filters, rater=None, rated=True)
     with Scratch(averages=options.format in _AVERAGED) as scratch:
         gathered = _Gathered(scratch)
+        scratch.keep_in_train(learned)
         _count_unrated(gathered.tally, index, options.filters)
         with progress("reading answers", total=index.count(wanted), unit="answers") as advance:
             n_taken = 0

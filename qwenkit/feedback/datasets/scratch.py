@@ -7,10 +7,11 @@ and holds little in memory. Beside it there are four bytes for each different th
     a row and its contrary   are both left out
     splits                   threads and prompts that hang together by a rated answer are one part,
                              and a part is never split. The hash of the part's oldest answer, and
-                             the seed, decide where it goes: for every format alike, a larger share
-                             holds out all that a smaller one does, and what is added later moves
-                             nothing, unless it joins two parts. Of few parts chance may hold out
-                             none.
+                             the seed, decide where it goes: for every format alike, and a larger
+                             share holds out all that a smaller one does. What is judged later moves
+                             a part only if it joins two, or is older than all that was judged of it
+                             before; `keep_in_train` holds against both. Of few parts chance may
+                             hold out none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from qwenkit.errors import InvalidSettings
@@ -33,6 +34,8 @@ AGAIN = "the same row again"
 CONTRARY = "a row that says the contrary of another"
 
 _CACHE_KIB = 32 * 1024
+_LEARNED = ""
+"""The anchor of what must not be held out; it sorts before all others."""
 _TABLES = """
 CREATE TABLE keys (id INTEGER PRIMARY KEY, key BLOB UNIQUE);
 CREATE TABLE anchors (node INTEGER, anchor TEXT);
@@ -45,6 +48,10 @@ _SELECT_KEPT = """
 SELECT drafts.origin, drafts.data, kept.value, kept.n_values
 FROM kept JOIN drafts USING (id) JOIN parts ON parts.root = root_of(drafts.node)
 WHERE (parts.rank < ?) = ? ORDER BY id
+"""
+_SELECT_KEYS = """
+SELECT key FROM keys JOIN parts ON parts.root = root_of(keys.id)
+WHERE (parts.rank < ?) = ? ORDER BY key
 """
 _SELECT_PROMPTS = """
 SELECT prompt FROM prompts JOIN parts ON parts.root = root_of(prompts.node)
@@ -97,6 +104,11 @@ class Scratch:
         self._db.execute("INSERT INTO anchors VALUES (?, ?)", (first, anchor))
         return first
 
+    def keep_in_train(self, keys: Iterable[bytes]) -> None:
+        """Never hold out what hangs together with one of these, as `keys` gave them earlier."""
+        nodes = map(self._node, keys)
+        self._db.executemany("INSERT INTO anchors VALUES (?, ?)", ((n, _LEARNED) for n in nodes))
+
     def add(self, draft: Draft, node: int) -> None:
         """Keep a draft; the order in which they come is the rows' order."""
         self._db.execute(
@@ -143,6 +155,10 @@ class Scratch:
         for (prompt,) in self._of(_SELECT_PROMPTS, split):
             yield Row(split, "", json.loads(prompt))
 
+    def keys(self, split: Split) -> Iterator[bytes]:
+        """The keys of a split's threads and prompts, in order."""
+        return (bytes(key) for (key,) in self._of(_SELECT_KEYS, split))
+
     def _of(self, query: str, split: Split) -> Iterator[Any]:
         return self._db.execute(query, (self._validation_share, split == "validation"))
 
@@ -180,7 +196,9 @@ class Scratch:
 
 
 def _rank(anchor: str, seed: int) -> float:
-    """A number from 0 to 1 that an answer has with a seed, always the same."""
+    """A number from 0 to 1 that an answer has with a seed, always the same; 1 if learned from."""
+    if anchor == _LEARNED:
+        return 1.0
     digest = hashlib.sha256(f"{seed}:{anchor}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

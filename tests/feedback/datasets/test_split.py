@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from qwenkit.feedback.datasets.export import export_dataset
+from qwenkit.feedback.datasets.options import ExportOptions
 from qwenkit.feedback.query import Query
 
 
@@ -132,3 +137,22 @@ def test_filters_do_not_move_what_they_leave(log: Any) -> None:
     splits = held_out(log)
     for answer, split in held_out(log, filters=Query(model="demo")).items():
         assert splits[answer] == split
+
+
+def test_what_was_learned_from_is_never_held_out(log: Any, tmp_path: Path) -> None:
+    unrated = [log.answer("First.", prompt=f"First {n}", thread=f"thread-{n}") for n in range(40)]
+    for n in range(40):
+        rated(log, prompt=f"Second {n}", thread=f"thread-{n}")
+    learned: list[bytes] = []
+    options = ExportOptions(format="kto", validation_share=0.4)
+    export_dataset(log.index(), options, tmp_path / "one", on_train_keys=learned.extend)
+    before = held_out(log, validation_share=0.4)
+    for answer in unrated:  # each is now the oldest answer of its thread
+        log.rate(answer, thumb="down")
+    moved = held_out(log, validation_share=0.4)
+    assert any(moved[each] == "validation" for each in before if before[each] == "train")
+    export_dataset(log.index(), replace(options, seed=1), tmp_path / "two", learned=learned)
+    text = (tmp_path / "two" / "data" / "validation.jsonl").read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert rows
+    assert all(before.get(answer) != "train" for row in rows for answer in row["answers"])

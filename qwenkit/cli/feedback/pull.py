@@ -59,18 +59,21 @@ def pull(
     """Bring what people said in Langfuse or Label Studio into the log, each judgement once."""
     from qwenkit.cli.feedback import label_studio, langfuse
 
-    for_langfuse = [
-        ("--since", since),
-        ("--evaluators", evaluators),
-        ("--dataset", dataset),
+    for_scores = [("--since", since), ("--evaluators", evaluators)]
+    for_run = [
         ("--run-name", run_name),
         ("--model", model),
-        ("--think", think is not None),
+        ("--think", None if think is None else True),
         ("--max-tokens", max_tokens),
-        ("--seed", seed is not None),
+        ("--seed", seed),
     ]
+    for_langfuse = [*for_scores, ("--dataset", dataset), *for_run]
     for_label_studio = [("--template", template), ("--project", project)]
-    refuse_flags(from_, for_label_studio if from_ is Service.LANGFUSE else for_langfuse)
+    refuse_flags(f"with {from_}", for_label_studio if from_ is Service.LANGFUSE else for_langfuse)
+    if dataset is None:
+        refuse_flags("without --dataset", for_run)
+    else:
+        refuse_flags("with --dataset", for_scores)
     if from_ is Service.LABEL_STUDIO:
         kind = template or Template.PAIRS
         label_studio.pull(settings, template=kind, project=project, json=json)

@@ -72,7 +72,8 @@ def push(
     """Send answers to Langfuse, or to Label Studio for people to judge.
 
     In Langfuse they become traces, and ratings scores; in Label Studio they become tasks. What was
-    sent before is not sent again, and what is sent twice is there once.
+    sent before is not sent again, and what is sent twice is there once. --since, --until,
+    --from-model, --from-adapter and --thread choose answers for tasks and for --dataset.
     """
     from qwenkit.cli.feedback import label_studio, langfuse
     from qwenkit.feedback.query import Query
@@ -84,13 +85,24 @@ def push(
         ("--max-pairs", max_pairs),
         ("--again", again),
         ("--webhook", webhook),
+    ]
+    filters = [
         ("--since", since),
         ("--until", until),
         ("--from-model", from_model),
-        ("--from-adapter", from_adapter is not None),
+        ("--from-adapter", from_adapter),
         ("--thread", thread),
     ]
-    refuse_flags(to, for_label_studio if to is Service.LANGFUSE else for_langfuse)
+    refuse_flags(f"with {to}", for_label_studio if to is Service.LANGFUSE else for_langfuse)
+    if template is Template.RATINGS:
+        refuse_flags("with --template ratings", [("--max-pairs", max_pairs)])
+    if to is Service.LANGFUSE and dataset is None:
+        refuse_flags("without --dataset", [("--format", format), *filters])
+    if dataset is not None:
+        refuse_flags("with --dataset", [("--everything", everything)])
+    query = Query(
+        thread_id=thread, model=from_model, adapter=from_adapter, since=since, until=until
+    )
     if to is Service.LABEL_STUDIO:
         options = label_studio.TaskOptions(
             template=template or Template.PAIRS,
@@ -99,16 +111,9 @@ def push(
             again=again,
             webhook=webhook,
         )
-        query = Query(
-            thread_id=thread,
-            model=from_model,
-            adapter=from_adapter,
-            since=since,
-            until=until,
-        )
         label_studio.push(settings, query, options, json=json)
     elif dataset is None:
         langfuse.push(settings, everything=everything, json=json)
     else:
         rows = format or Format.SFT
-        langfuse.push_dataset(settings, name=dataset, format=rows.value, json=json)
+        langfuse.push_dataset(settings, query, name=dataset, format=rows.value, json=json)

@@ -15,16 +15,16 @@ class Service(StrEnum):
     LABEL_STUDIO = "label-studio"
 
 
-def refuse_flags(service: Service, flags: Iterable[tuple[str, object]]) -> None:
-    """Say so where flags are given that mean nothing with a service.
+def refuse_flags(beside: str, flags: Iterable[tuple[str, object]]) -> None:
+    """Say so where flags are given that mean nothing beside what was chosen.
 
     Args:
-        service: The service that was chosen.
-        flags: Of other services, with what was given; what is false or None was not.
+        beside: What was chosen, such as `--to langfuse`.
+        flags: What belongs to other choices, with what was given; what is false or None was not.
 
     Raises:
         UsageError: One is.
     """
     for name, value in flags:
-        if value:
-            raise UsageError(f"{name} means nothing with {service}")
+        if value is not None and value is not False:
+            raise UsageError(f"{name} means nothing {beside}", hint="leave it out")

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import httpx
 
+from qwenkit.chat.remote import is_local
 from qwenkit.errors import InvalidSettings, RemoteError, RemoteUnreachable
 from qwenkit.extras import import_extra
 
@@ -64,24 +65,35 @@ class LabelStudio(Protocol):
     def people(self) -> Mapping[int, str]:
         """The address of each person, by number."""
 
-    def add_webhook(self, project: Project, url: str, secret: str) -> bool:
-        """Have annotations sent to a URL; False where they are already."""
+    def put_webhook(self, project: Project, url: str, secret: str) -> None:
+        """Have annotations sent to a URL with this secret, once each."""
 
 
 class SdkLabelStudio:
     """A server, by `label-studio-sdk`; a context manager. Both kinds of its API keys work.
 
     Raises:
+        InvalidSettings: The URL is none of a server, or has a password in it; or the key is none.
         MissingExtra: The extra `label-studio` is not installed.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
+        address = _address(url)
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise InvalidSettings(
+                "LABEL_STUDIO_API_KEY is no token", hint="copy it from Account & Settings"
+            )
         sdk = import_extra("label_studio_sdk", extra="label-studio")
         self._refusal = import_extra(
             "label_studio_sdk.core.api_error", extra="label-studio"
         ).ApiError
         self._url = url.rstrip("/")
-        self._http = httpx.Client(timeout=TIMEOUT_S, follow_redirects=True)
+        self._http = httpx.Client(
+            timeout=TIMEOUT_S,
+            follow_redirects=True,
+            # A proxy from the environment can't reach a server on this machine.
+            trust_env=not is_local(address),
+        )
         self._api = sdk.LabelStudio(
             base_url=self._url, api_key=api_key, httpx_client=self._http, timeout=TIMEOUT_S
         )
@@ -156,21 +168,27 @@ class SdkLabelStudio:
         with self._translated():
             return {person.id: person.email for person in self._api.users.list()}
 
-    def add_webhook(self, project: Project, url: str, secret: str) -> bool:
-        """Have annotations sent to a URL; False where they are already."""
+    def put_webhook(self, project: Project, url: str, secret: str) -> None:
+        """Have annotations sent to a URL with this secret, once each."""
+        said = {
+            "url": url,
+            "headers": {SECRET_HEADER: secret},
+            "actions": list(ANNOTATION_ACTIONS),
+            "is_active": True,
+            "send_for_all_actions": False,
+            "send_payload": True,
+        }
         with self._translated():
-            there = self._api.webhooks.list(project=str(project.id))
-            if any(hook.url == url and hook.project == project.id for hook in there):
-                return False
-            self._api.webhooks.create(
-                url=url,
-                project=project.id,
-                headers={SECRET_HEADER: secret},
-                actions=list(ANNOTATION_ACTIONS),
-                send_for_all_actions=False,
-                send_payload=True,
-            )
-        return True
+            hooks = self._api.webhooks
+            there = [
+                hook.id
+                for hook in hooks.list(project=str(project.id))
+                if hook.url == url and hook.project == project.id
+            ]
+            if there:
+                hooks.update(min(there), **said)
+            else:
+                hooks.create(project=project.id, **said)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -180,9 +198,12 @@ class SdkLabelStudio:
             raise self._refused(exc.status_code, exc.body) from exc
         except httpx.HTTPError as exc:
             raise RemoteUnreachable(
-                f"Label Studio at {self._url} does not answer: {exc}",
+                f"Label Studio at {self._url} does not answer: {str(exc) or type(exc).__name__}",
                 hint="start it, or set LABEL_STUDIO_URL",
             ) from exc
+        # The SDK takes answers apart unchecked.
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise self._strange(httpx.codes.OK) from exc
 
     def _refused(self, status: int, body: Any) -> InvalidSettings | RemoteError:
         if status == httpx.codes.UNAUTHORIZED:
@@ -190,11 +211,33 @@ class SdkLabelStudio:
                 f"Label Studio at {self._url} refuses the key",
                 hint="set LABEL_STUDIO_API_KEY to a token from Account & Settings",
             )
+        if httpx.codes.is_success(status):
+            return self._strange(status)
         return RemoteError(
             f"Label Studio at {self._url} answers {status}: {_reason(body)}",
             status=status,
             hint="check LABEL_STUDIO_URL and the project's number" if status == 404 else "",
         )
+
+    def _strange(self, status: int) -> RemoteError:
+        return RemoteError(
+            f"what answers at {self._url} is no Label Studio",
+            status=status,
+            hint="check LABEL_STUDIO_URL",
+        )
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in ("http", "https") or not address.host or address.userinfo:
+        raise InvalidSettings(
+            "LABEL_STUDIO_URL is no address of a server",
+            hint="such as http://127.0.0.1:8080, without a password in it",
+        )
+    return address
 
 
 def _project(made: Any) -> Project:

@@ -33,14 +33,14 @@ class PushReport:
         created: Whether the project is new.
         n_imported: New tasks.
         n_there: Tasks that were there before.
-        has_webhook: Whether annotations are sent to us; None where that was not asked for.
+        webhook: Where annotations are sent as they are made; None where that was not asked for.
     """
 
     project: Project
     created: bool
     n_imported: int
     n_there: int
-    has_webhook: bool | None = None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,14 @@ def push_tasks(
                 n_imported += server.import_tasks(project, list(new.values()))
             n_there += len(batch) - len(new)
             advance(len(batch))
+    if webhook is not None:
+        server.put_webhook(project, webhook.url, webhook.secret)
     return PushReport(
         project=project,
         created=created,
         n_imported=n_imported,
         n_there=n_there,
-        has_webhook=None if webhook is None else _hooked(server, project, webhook),
+        webhook=None if webhook is None else webhook.url,
     )
 
 
@@ -121,11 +123,6 @@ def _check_same_question(project: Project, template: Template) -> None:
             f"project {project.id} ({project.title!r}) asks for something else",
             hint="name another project, or leave --project out to have one made",
         )
-
-
-def _hooked(server: LabelStudio, project: Project, webhook: Webhook) -> bool:
-    server.add_webhook(project, webhook.url, webhook.secret)
-    return True
 
 
 def _batches(tasks: Iterable[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:

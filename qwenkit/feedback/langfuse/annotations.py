@@ -43,7 +43,7 @@ class Subject:
 def subject_of(score: Json) -> Subject | None:
     """What a score is of; None where it does not say."""
     found = score.get("subject")
-    if not isinstance(found, Mapping) or not found.get("id"):
+    if not isinstance(found, Mapping) or not (found.get("id") and found.get("kind")):
         return None
     return Subject(found["kind"], str(found["id"]))
 

@@ -94,7 +94,10 @@ class Marks:
             LogUnreadable: The file is damaged.
         """
         found = self._all().get(self._project)
-        return None if found is None else Place(str(found["file"]), int(found["offset"]))
+        try:
+            return None if found is None else Place(str(found["file"]), int(found["offset"]))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise self._damaged() from exc
 
     def save(self, place: Place) -> None:
         """Note where it ended now.
@@ -115,14 +118,19 @@ class Marks:
 
     def _all(self) -> dict[str, Any]:
         try:
-            marks: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+            marks = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as exc:
-            raise LogUnreadable(
-                f"`{self._path}` can't be read", hint="delete it: the next push sends all again"
-            ) from exc
+            raise self._damaged() from exc
+        if not isinstance(marks, dict):
+            raise self._damaged()
         return marks
+
+    def _damaged(self) -> LogUnreadable:
+        return LogUnreadable(
+            f"`{self._path}` can't be read", hint="delete it: the next push sends all again"
+        )
 
 
 def push_log(

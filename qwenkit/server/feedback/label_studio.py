@@ -71,11 +71,13 @@ class LabelStudioHook:
             RemoteError: Label Studio refuses.
             RemoteUnreachable: It does not answer.
         """
+        # A task that is named twice would be taken twice.
+        tasks = tuple(dict.fromkeys(task_ids))
         ratings: list[Rating] = []
 
         def look(index: FeedbackIndex) -> list[PullReport]:
             with self._server() as server:
-                return [pull_task(server, each, index, ratings.append) for each in task_ids]
+                return [pull_task(server, each, index, ratings.append) for each in tasks]
 
         # One after another: two at once would both find a rating new.
         async with self._turn:

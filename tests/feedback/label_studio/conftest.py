@@ -78,12 +78,9 @@ class StandIn:
     def people(self):
         return PEOPLE
 
-    def add_webhook(self, project, url, secret):
-        hook = (project.id, url, secret)
-        if hook in self.webhooks:
-            return False
-        self.webhooks.append(hook)
-        return True
+    def put_webhook(self, project, url, secret):
+        others = [hook for hook in self.webhooks if hook[:2] != (project.id, url)]
+        self.webhooks = [*others, (project.id, url, secret)]
 
     def annotate(self, task, *results, person=1, at="2026-11-25T12:00:00.000000Z", **more):
         """Judge a task as a person does in the browser."""

@@ -61,5 +61,12 @@ def test_annotations_are_sent_to_us_where_that_is_asked_for(label_studio):
     hook = Webhook("https://qwenkit.example/v1/feedback/label-studio", "secret")
     report = push_tasks(label_studio, Template.PAIRS, tasks("a"), webhook=hook)
     push_tasks(label_studio, Template.PAIRS, tasks("a"), webhook=hook)
-    assert report.has_webhook
+    assert report.webhook == hook.url
     assert label_studio.webhooks == [(report.project.id, hook.url, hook.secret)]
+
+
+def test_another_secret_takes_the_place_of_the_one_before(label_studio):
+    for secret in ("old", "new"):
+        hook = Webhook("https://qwenkit.example/v1/feedback/label-studio", secret)
+        push_tasks(label_studio, Template.PAIRS, (), webhook=hook)
+    assert [each[2] for each in label_studio.webhooks] == ["new"]

@@ -63,6 +63,8 @@ def test_push_makes_a_dataset_of_rows(
     (item,) = langfuse.items.values()
     assert item["input"] == [{"role": "user", "content": "Where is Oslo?"}]
     assert item["expectedOutput"]["content"] == "In Norway."
+    assert run([*command[:-3], "other", *command[-2:], "--until", "2020-01-01", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"dataset": "other", "n_items": 0}
 
 
 @pytest.mark.usefixtures("connected")

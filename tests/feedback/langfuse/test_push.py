@@ -192,8 +192,9 @@ def test_each_project_has_a_mark_of_its_own(tmp_path: Path) -> None:
     assert one.load() == Place("2026-11-25.jsonl", 7)
 
 
-def test_a_damaged_mark_is_told(tmp_path: Path) -> None:
-    (tmp_path / "langfuse.json").write_text("{", encoding="utf-8")
+@pytest.mark.parametrize("text", ["{", "[]", '{"one": 1}', '{"one": {"file": "2026-11-25.jsonl"}}'])
+def test_a_damaged_mark_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "langfuse.json").write_text(text, encoding="utf-8")
     with pytest.raises(LogUnreadable):
         Marks(tmp_path, "one").load()
 

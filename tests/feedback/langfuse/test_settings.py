@@ -68,6 +68,7 @@ def test_without_keys_or_turned_off_there_is_no_langfuse() -> None:
         {"langfuse_api_key": "pk-lf-1:"},
         {"langfuse_secret_key": "sk-lf-2"},
         {"langfuse_public_key": "pk-lf-1"},
+        {"langfuse_api_key": "pk-lf-…:sk-lf-…"},
         {"langfuse_api_key": KEYS, "langfuse_tracing_environment": "Production"},
         {"langfuse_api_key": KEYS, "langfuse_tracing_environment": "langfuse-x"},
         {"langfuse_api_key": KEYS, "langfuse_base_url": "langfuse:3000"},

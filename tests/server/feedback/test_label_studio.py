@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from qwenkit.errors import RemoteError, RemoteUnreachable
 from qwenkit.feedback.label_studio.tasks import KEY
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,16 @@ async def test_what_was_judged_there_is_a_rating_here_once(make_app, run, hooked
         assert await ratings(client) == [("up", "ann@example.com", "label-studio")]
 
 
+async def test_a_task_that_is_named_twice_is_taken_once(make_app, run, hooked):
+    app = make_app(**SETTINGS)
+    async with run(app) as client:
+        judged = await hooked(client, app)
+        judged.say("Good")
+        twice = report("ANNOTATIONS_CREATED", task=[{"id": 5}, {"id": 5}])
+        reply = await client.post(PATH, json=twice, headers=SECRET)
+        assert reply.json() == {"n_ratings": 1}
+
+
 async def test_what_is_deleted_there_counts_no_more_here(make_app, run, hooked):
     app = make_app(**SETTINGS)
     async with run(app) as client:
@@ -123,6 +134,28 @@ async def test_a_report_without_an_address_to_ask_at_says_what_to_set(make_app, 
         reply = await client.post(PATH, json=report(), headers=SECRET)
         assert reply.status_code == 400
         assert "LABEL_STUDIO_URL" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (RemoteError("no such task", status=404), "remote_error"),
+        (RemoteUnreachable("no answer"), "remote_unreachable"),
+    ],
+)
+async def test_a_label_studio_that_does_not_tell_is_a_bad_gateway(
+    make_app, run, hooked, monkeypatch, failure, code
+):
+    def fail(task_id):
+        raise failure
+
+    app = make_app(**SETTINGS)
+    async with run(app) as client:
+        judged = await hooked(client, app)
+        monkeypatch.setattr(judged, "task", fail)
+        reply = await client.post(PATH, json=report(), headers=SECRET)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (502, code)
+        assert await ratings(client) == []
 
 
 @pytest.mark.parametrize(

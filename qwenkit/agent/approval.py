@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import ToolCall
 
@@ -36,7 +36,12 @@ class Answered:
 
     call: ToolCall
     text: str
-    is_error: bool
+    decision: Literal["reject", "respond"]
+
+    @property
+    def is_error(self) -> bool:
+        """Whether a result is missing, and not only given by a person."""
+        return self.decision == "reject"
 
 
 Verdict = Approved | Answered
@@ -96,9 +101,9 @@ def _verdict(decision: Any, call: ToolCall, tools: Mapping[str, AgentTool]) -> V
     if message is not None and not isinstance(message, str):
         raise InvalidRequest("a decision's message must be a string")
     if kind in _REJECTIONS:
-        return Answered(call, _rejection(call, message), is_error=True)
+        return Answered(call, _rejection(call, message), "reject")
     if kind == "respond":
-        return Answered(call, message or "", is_error=False)
+        return Answered(call, message or "", "respond")
     raise InvalidRequest(f"{kind!r} is no decision; there are {', '.join(DECISIONS)}")
 
 

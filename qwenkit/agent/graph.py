@@ -47,6 +47,8 @@ RECURSION_LIMIT = 2 * MAX_STEPS + 5
 EVERY_TOOL = "*"
 APPROVALS = "needs_approval"
 """Where a message notes which of its calls need approval."""
+DECISION = "decision"
+"""Where a tool's message notes that a person's `reject` or `respond` stands in place of a run."""
 
 
 class AgentState(TypedDict):
@@ -165,7 +167,7 @@ class _Steps:
                 took_s=time.perf_counter() - began,
             )
             self._on_tool_ran(ran)
-        return _tool_message(call, output)
+        return _tool_message(verdict, output)
 
     def _offered(self, choices: Choices) -> dict[str, AgentTool]:
         tools = self._toolbox.tools()
@@ -247,13 +249,14 @@ async def _output(verdict: Verdict, tools: Mapping[str, AgentTool]) -> ToolOutpu
     return await _run(tool, call["args"])
 
 
-def _tool_message(call: ToolCall, output: ToolOutput) -> ToolMessage:
+def _tool_message(verdict: Verdict, output: ToolOutput) -> ToolMessage:
     return ToolMessage(
         content=output.text,
-        name=call["name"],
-        tool_call_id=call["id"],
+        name=verdict.call["name"],
+        tool_call_id=verdict.call["id"],
         status="error" if output.is_error else "success",
         artifact=output.artifact,
+        additional_kwargs={DECISION: verdict.decision} if isinstance(verdict, Answered) else {},
     )
 
 

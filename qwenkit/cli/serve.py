@@ -52,7 +52,9 @@ def announce(info: ServingInfo) -> None:
 def banner(info: ServingInfo) -> list[str]:
     """The lines that a server greets with."""
     served = f"{info.description} (demo)" if info.is_demo else info.description
+    page = [f"chat     {info.url}/  (open it in a browser)"] if info.has_page else []
     lines = [
+        *page,
         f"model    {info.model}: {served}",
         f"runtime  {info.runtime}, context of {info.n_ctx:,} tokens, {info.n_slots} slots",
         f"address  {info.url}",

@@ -31,6 +31,7 @@ from qwenkit.server.app import create_app
 from qwenkit.server.loader import Loader
 from qwenkit.server.rereading import Rereader, keys_of
 from qwenkit.server.serving import Serving
+from qwenkit.server.ui import Page
 from qwenkit.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class ServingInfo:
 
     Args:
         url: Where it can be reached from this machine, without a path.
+        has_page: Whether the chat page is there.
         model: The served model's name.
         is_demo: Whether that is the small demo model.
         description: One line on the model for people.
@@ -57,6 +59,7 @@ class ServingInfo:
     """
 
     url: str
+    has_page: bool
     model: str
     is_demo: bool
     description: str
@@ -103,15 +106,18 @@ def serve(
         server = _Server(config, rereader, drain_timeout_s=settings.drain_timeout_s)
         server.when_stopping = app.state.agent.stop
         server.when_drained = partial(_leave_mcp, app)
-        server.when_loaded = lambda: on_ready(_info(settings, rereader.serving, sock))
+        server.when_loaded = lambda: on_ready(_info(settings, app, sock))
         server.run(sockets=[sock])
     server.raise_load_failure()
 
 
-def _info(settings: Settings, serving: Serving, sock: socket.socket) -> ServingInfo:
+def _info(settings: Settings, app: FastAPI, sock: socket.socket) -> ServingInfo:
+    serving: Serving = app.state.rereader.serving
+    page: Page = app.state.page
     model = serving.model
     return ServingInfo(
         url=_url(sock),
+        has_page=page.is_built,
         model=model.name,
         is_demo=settings.model_path is None,
         description=model.engine.facts.description,

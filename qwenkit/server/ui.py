@@ -106,6 +106,11 @@ class Page:
         self._build: tuple[int, int] | None = None
         self._files: Mapping[str, PageFile] = {}
 
+    @property
+    def is_built(self) -> bool:
+        """Whether there is a page."""
+        return self._latest_build() is not None
+
     def file(self, name: str) -> PageFile | None:
         """A file by its path in the folder; None where there is none of that name."""
         build = self._latest_build()

@@ -11,6 +11,7 @@ from qwenkit.server.run import ServingInfo
 
 INFO = ServingInfo(
     url="http://127.0.0.1:8000",
+    has_page=True,
     model="qwen3-8b",
     is_demo=False,
     description="qwen3 8B Q4_K_M",
@@ -26,6 +27,11 @@ def test_the_banner_says_what_is_served_and_where() -> None:
     for part in ("qwen3-8b", "qwen3 8B Q4_K_M", "llama.cpp", "32,768", "16 slots", INFO.url):
         assert part in text
     assert "demo" not in text
+
+
+def test_the_banner_begins_with_the_chat_pages_address_where_there_is_one() -> None:
+    assert banner(INFO)[0].split()[:2] == ["chat", f"{INFO.url}/"]
+    assert not any("chat  " in line for line in banner(replace(INFO, has_page=False)))
 
 
 def test_the_demo_model_is_called_one() -> None:

@@ -51,7 +51,7 @@ def test_the_inspector_lists_and_calls_over_http(locked: str) -> None:
         "ask",
         "list_models",
     ]
-    assert len(inspect(locked, "tools/list", key="admin-key")["tools"]) == 3
+    assert len(inspect(locked, "tools/list", key="admin-key")["tools"]) == 5
     assert inspect(locked, "resources/list")["resources"]
     assert inspect(locked, "prompts/list")["prompts"]
     asked = ["--tool-name", "ask", "--tool-arg", "question=hello"]
@@ -69,7 +69,7 @@ def test_the_inspector_lists_over_stdio(tmp_path: Path) -> None:
         "--method", "tools/list",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["tools"]) == 3
+    assert len(json.loads(done.stdout)["tools"]) == 5
 
 
 @pytest.mark.parametrize(

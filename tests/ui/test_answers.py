@@ -148,3 +148,18 @@ def test_enter_sends_where_there_is_a_keyboard_and_breaks_the_line_where_there_i
     else:
         expect(chat.answer).to_contain_text("Hello there!")
         expect(message).to_be_focused()
+
+
+@pytest.mark.parametrize("lost", ["**/agent/**", "**/runs/stream"])
+def test_a_message_that_did_not_arrive_is_kept_and_sent_again(chat: Chat, lost: str) -> None:
+    chat.page.route(lost, lambda route: route.abort())
+    chat.say("hello")
+    shown = chat.page.get_by_role("region", name="Conversation")
+    again = shown.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    expect(chat.messages).to_contain_text("hello")
+    chat.page.unroute(lost)
+    again.click()
+    expect(chat.answer).to_contain_text("Hello there!")
+    expect(chat.messages).to_have_count(1)
+    chat.watched.complaints.clear()  # the browser tells of every request that fails

@@ -72,6 +72,15 @@ def test_a_place_on_the_scale_and_a_comment_are_kept(chat: Chat, server: Served)
     expect(chat.of_answer("Rate answer (4 of 5)")).to_be_visible()
     [rating] = ratings(server, chat)
     assert (rating["scale"], rating["comment"]) == (4, "friendly, but short")
+    expect(chat.answer).to_contain_text("Your rating: 4 of 5")
+    expect(chat.answer).to_contain_text("friendly, but short")
+    chat.of_answer("Rate answer (4 of 5)").click()
+    form.get_by_label("Comment").fill("")
+    form.get_by_role("button", name="Save rating").click()
+    expect(chat.answer).not_to_contain_text("friendly, but short")
+    chat.page.reload()
+    expect(chat.answer).to_contain_text("Your rating: 4 of 5")
+    expect(chat.answer).not_to_contain_text("friendly, but short")
 
 
 def test_an_answer_is_corrected_and_the_conversation_stays(chat: Chat, server: Served) -> None:

@@ -41,6 +41,8 @@ def test_a_tool_that_is_denied_does_not_run(chat: Chat) -> None:
     question.get_by_role("button", name="Deny the call").click()
     expect(chat.answer).to_contain_text("Then I will not.")
     assert "alpha" not in chat.page.content()
+    chat.page.reload()
+    expect(chat.answer).to_contain_text("variable was denied")
 
 
 def test_a_tool_runs_with_the_arguments_that_a_person_gives(chat: Chat) -> None:

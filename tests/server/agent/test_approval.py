@@ -86,6 +86,7 @@ async def test_a_denied_call_does_not_run_and_the_model_hears_why(
     assert connections.calls == []
     tool, answer = state["messages"][-2:]
     assert tool["status"] == "error"
+    assert tool["additional_kwargs"] == {"decision": "reject"}
     assert "never touch /etc" in tool["content"]
     assert answer["content"] == "Then not."
 

@@ -17,6 +17,8 @@ export interface StoredMessage {
   additional_kwargs?: {
     reasoning_content?: string;
     edited_tool_calls?: StoredToolCall[];
+    /** What a person decided in place of a tool's run. */
+    decision?: "reject" | "respond";
     [name: string]: unknown;
   };
   response_metadata?: ResponseMetadata;

@@ -57,14 +57,19 @@ interface JudgeProps {
 
 function Judge({ answerId, form, onOpen }: JudgeProps) {
   const { judging } = useChat();
+  const [saving, setSaving] = useState(false);
   const judgement = judging.judgements.get(answerId);
+  const press = async (name: Thumb) => {
+    if (saving) return;
+    setSaving(true);
+    if (judgement?.thumb === name) await judging.withdrawThumb(answerId);
+    else if (await judging.judge({ answer_id: answerId, thumb: name })) onOpen("rating");
+    setSaving(false);
+  };
   const thumb = (name: Thumb) => ({
     "aria-pressed": judgement?.thumb === name,
     size: 16,
-    onClick: async () => {
-      if (judgement?.thumb === name) return judging.withdrawThumb(answerId);
-      if (await judging.judge({ answer_id: answerId, thumb: name })) onOpen("rating");
-    },
+    onClick: () => void press(name),
   });
   const toggle = (name: OpenForm) => () => onOpen(form === name ? null : name);
   return (

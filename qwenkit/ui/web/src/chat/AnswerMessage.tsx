@@ -13,7 +13,7 @@ import { ComparedAnswers } from "./ComparedAnswers";
 import { useChat, useInnerMessages } from "./context";
 import { Correction, CorrectionEditor } from "./Correction";
 import { CounterLine } from "./CounterLine";
-import { RatingForm } from "./RatingForm";
+import { Rated, RatingForm } from "./RatingForm";
 import { lastWritten } from "./turns";
 
 /** What is open below an answer. */
@@ -37,7 +37,7 @@ function SingleAnswer() {
   const isLast = useAuiState((state) => state.message.isLast);
   const open = isLast && (conversation.running || conversation.approvals.length > 0);
   const close = () => setForm(null);
-  const edited = answered && judging.judgements.get(answered.id)?.edited;
+  const judgement = answered && judging.judgements.get(answered.id);
   return (
     <>
       <AnswerParts />
@@ -45,8 +45,9 @@ function SingleAnswer() {
       {!open && answered && (
         <>
           <Ending message={answered} />
-          {edited && form !== "correction" && <Correction text={edited} />}
+          {judgement?.edited && form !== "correction" && <Correction text={judgement.edited} />}
           <AnswerActions answer={answered} form={form} onOpen={setForm} />
+          {judgement && form !== "rating" && <Rated {...judgement} />}
           {form === "rating" && <RatingForm answerId={answered.id} onClose={close} />}
           {form === "correction" && <CorrectionEditor answer={answered} onClose={close} />}
         </>

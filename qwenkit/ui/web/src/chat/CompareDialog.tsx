@@ -13,7 +13,9 @@ export function CompareDialog({ answer, onClose }: { answer: ChatMessage; onClos
   const { conversation } = useChat();
   const served = useStore(models);
   const chosen = useStore(settings, ({ model }) => model);
-  const [model, setModel] = useState(chosen ?? served[0]?.id ?? "");
+  const writer = answer.response_metadata?.model_name;
+  const other = served.find(({ id }) => id !== writer)?.id;
+  const [model, setModel] = useState(other ?? chosen ?? served[0]?.id ?? "");
   const start = () => {
     onClose();
     void conversation.compare(answer.id, model || "Second answer", model || null);

@@ -6,7 +6,7 @@ import {
   ThreadPrimitive,
   useExternalMessageConverter,
 } from "@assistant-ui/react";
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 
 import type { Verdict } from "../api/types";
 import { Button } from "../ui";
@@ -85,9 +85,12 @@ interface ChoiceProps {
 
 function Choice({ first, second }: ChoiceProps) {
   const { conversation, judging } = useChat();
-  const ready = !conversation.running && first !== null && second !== null;
+  const [chosen, setChosen] = useState(false);
+  const free = !conversation.running && !chosen;
+  const ready = free && first !== null && second !== null;
   const choose = async (verdict: Verdict) => {
     if (!first || !second) return;
+    setChosen(true);
     if (judging.available) {
       await judging.judge({ answer_id: first.id, compared: { other_id: second.id, verdict } });
     }
@@ -107,7 +110,7 @@ function Choice({ first, second }: ChoiceProps) {
       {button("A is better", "better")}
       {button("Both are alike", "tie")}
       {button("B is better", "worse")}
-      <Button disabled={conversation.running} onClick={() => void conversation.endComparison(true)}>
+      <Button disabled={!free} onClick={() => void conversation.endComparison(true)}>
         Don't choose
       </Button>
     </div>

@@ -3,7 +3,7 @@
 import { type FormEvent, useState } from "react";
 
 import { textOf } from "../api/langgraph";
-import { Button, TextArea } from "../ui";
+import { Button, TextArea, useFocusBack } from "../ui";
 import type { ChatMessage } from "./chunks";
 import { useChat } from "./context";
 
@@ -27,6 +27,7 @@ export function CorrectionEditor({
   const written = textOf(answer);
   const [text, setText] = useState(judging.judgements.get(answer.id)?.edited ?? written);
   const [saving, setSaving] = useState(false);
+  const ref = useFocusBack<HTMLFormElement>();
   const save = async (event: FormEvent) => {
     event.preventDefault();
     setSaving(true);
@@ -36,6 +37,7 @@ export function CorrectionEditor({
   };
   return (
     <form
+      ref={ref}
       className="below-answer"
       aria-label="Correct answer"
       onSubmit={(event) => void save(event)}

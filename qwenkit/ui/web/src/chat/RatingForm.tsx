@@ -1,12 +1,23 @@
-/** A rating from 1 to 5 and a comment. */
+/** A rating from 1 to 5 and a comment: asked for, and shown below the answer. */
 
 import { type FormEvent, useState } from "react";
 
-import { Button, TextArea } from "../ui";
+import { Button, TextArea, useFocusBack } from "../ui";
 import { useChat } from "./context";
+import type { Judgement } from "./judgements";
 
 const SCALE = [1, 2, 3, 4, 5];
 const MEANS: Record<number, string> = { 1: "useless", 3: "fair", 5: "excellent" };
+
+export function Rated({ scale, comment }: Judgement) {
+  if (!scale && !comment) return null;
+  return (
+    <p className="rated">
+      <span className="font-semibold">{scale ? `Your rating: ${scale} of 5` : "Your comment"}</span>
+      {comment && <span className="break-words whitespace-pre-wrap">{comment}</span>}
+    </p>
+  );
+}
 
 export function RatingForm({ answerId, onClose }: { answerId: string; onClose: () => void }) {
   const { judging } = useChat();
@@ -14,17 +25,22 @@ export function RatingForm({ answerId, onClose }: { answerId: string; onClose: (
   const [scale, setScale] = useState(before?.scale ?? null);
   const [comment, setComment] = useState(before?.comment ?? "");
   const [saving, setSaving] = useState(false);
+  const ref = useFocusBack<HTMLFormElement>();
   const said = comment.trim();
   const save = async (event: FormEvent) => {
     event.preventDefault();
     setSaving(true);
-    const rating = { ...(scale ? { scale } : {}), ...(said ? { comment: said } : {}) };
-    const kept = await judging.judge({ answer_id: answerId, ...rating });
+    const kept = await judging.setGrade(answerId, { scale, comment: said || null });
     setSaving(false);
     if (kept) onClose();
   };
   return (
-    <form className="below-answer" aria-label="Rate answer" onSubmit={(event) => void save(event)}>
+    <form
+      ref={ref}
+      className="below-answer"
+      aria-label="Rate answer"
+      onSubmit={(event) => void save(event)}
+    >
       <fieldset>
         <legend className="label">How good is it?</legend>
         <div className="flex gap-1.5">
@@ -51,7 +67,7 @@ export function RatingForm({ answerId, onClose }: { answerId: string; onClose: (
         onChange={(event) => setComment(event.target.value)}
       />
       <div className="flex gap-2">
-        <Button kind="primary" type="submit" disabled={saving || !(scale || said)}>
+        <Button kind="primary" type="submit" disabled={saving || !(scale || said || before?.comment)}>
           Save rating
         </Button>
         <Button onClick={onClose}>Close</Button>

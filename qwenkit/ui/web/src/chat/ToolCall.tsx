@@ -7,7 +7,6 @@ import { useId, useState } from "react";
 import { Icon, type IconName } from "../ui";
 import { ApprovalCard } from "./ApprovalCard";
 import { useChat } from "./context";
-import { useDecision } from "./useDecisions";
 
 type State = "writing" | "running" | "asking" | "done" | "failed" | "denied" | "left";
 
@@ -27,11 +26,12 @@ export function ToolCall({
   argsText,
   result,
   isError,
+  artifact,
   status,
 }: ToolCallMessagePartProps) {
   const { approvals, running } = useChat().conversation;
   const approval = approvals.find((each) => each.callId === toolCallId) ?? null;
-  const denied = useDecision(toolCallId)?.type === "reject";
+  const denied = artifact === "reject";
   const state = stateOf({ asked: approval !== null, denied, result, isError, running, status });
   return (
     <div role="group" className="tool-call" data-state={state} aria-label={`Tool ${toolName}`}>

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Rating } from "../api/types";
-import { judgementsOf } from "./judgements";
+import { judgementsOf, NONE, statementsOf } from "./judgements";
 
 let second = 0;
 function rating(fields: Partial<Rating>): Rating {
@@ -44,4 +44,19 @@ test("comparisons with different answers stand beside one another", () => {
     ["b", "worse"],
     ["c", "worse"],
   ]);
+});
+
+test("a judgement that is said anew comes to the same", () => {
+  const judged = mine(
+    rating({ thumb: "up", comment: "fine" }),
+    rating({ scale: 2 }),
+    rating({ edited: { content: "better" } }),
+    rating({ compared: { other_id: "b", verdict: "tie" } }),
+  );
+  const anew = statementsOf(judged ?? NONE).map((said) => rating(said as Partial<Rating>));
+  expect(mine(...anew)).toEqual(judged);
+});
+
+test("of no judgement there is nothing to say", () => {
+  expect(statementsOf(NONE)).toEqual([]);
 });

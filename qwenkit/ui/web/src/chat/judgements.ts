@@ -2,7 +2,7 @@
  * all before it. Pure.
  */
 
-import type { Rating, Thumb, Verdict } from "../api/types";
+import type { NewRating, Rating, Thumb, Verdict } from "../api/types";
 
 export interface Judgement {
   thumb: Thumb | null;
@@ -14,7 +14,7 @@ export interface Judgement {
   compared: ReadonlyMap<string, Verdict>;
 }
 
-const NONE: Judgement = {
+export const NONE: Judgement = {
   thumb: null,
   scale: null,
   comment: null,
@@ -34,6 +34,18 @@ export function judgementsOf(
     judged.set(rating.answer_id, rating.retracted ? NONE : add(before, rating));
   }
   return judged;
+}
+
+/** The ratings that say a judgement anew, each of one kind: kinds may contradict one another. */
+export function statementsOf(judgement: Judgement): Omit<NewRating, "answer_id">[] {
+  const { thumb, scale, comment, edited, compared } = judgement;
+  const graded = { ...(scale ? { scale } : {}), ...(comment ? { comment } : {}) };
+  return [
+    ...(scale || comment ? [graded] : []),
+    ...(thumb ? [{ thumb }] : []),
+    ...(edited !== null ? [{ edited: { content: edited } }] : []),
+    ...[...compared].map(([other_id, verdict]) => ({ compared: { other_id, verdict } })),
+  ];
 }
 
 function add(before: Judgement, rating: Rating): Judgement {

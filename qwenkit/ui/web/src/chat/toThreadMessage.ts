@@ -21,6 +21,7 @@ export function toThreadMessage(message: ChatMessage): Shown | Shown[] {
         toolCallId: message.tool_call_id ?? "",
         result: textOf(message),
         isError: message.status === "error",
+        artifact: message.additional_kwargs?.decision,
       };
     default:
       return [];

@@ -17,6 +17,7 @@ import { checkpointOf, MessageTree, messagesOf, questionOf, type Snapshot } from
 import type { RunPlan } from "./plan";
 import { activeRun, cancelRun, createThread, keepBranch, readHistory, streamRun } from "./runs";
 import { answerAt, answerFrom } from "./turns";
+import { hasAll, type Unsent, withIds, written } from "./unsent";
 
 /** Two answers to one message, side by side. The shown branch has the second one. */
 export interface Comparison {
@@ -47,7 +48,7 @@ export interface Conversation {
   compare(messageId: string, title: string, model?: string | null): Promise<void>;
   /** Goes on with one of the two answers. */
   endComparison(keepFirst: boolean): Promise<void>;
-  /** Lets the thread go on from where a run failed. */
+  /** Lets the thread go on from where a run failed; what never arrived is sent again. */
   goOn(): Promise<void>;
   decide(decisions: Decision[]): Promise<void>;
   show(snapshot: Snapshot): void;
@@ -55,7 +56,7 @@ export interface Conversation {
   reload(): Promise<void>;
 }
 
-type Sent = Omit<ChatMessage, "id"> & { id?: string };
+type Sent = Parameters<typeof withIds>[0];
 
 export function useConversation(opened: string | null): Conversation {
   const threadId = useRef(opened);
@@ -69,13 +70,16 @@ export function useConversation(opened: string | null): Conversation {
   const [loading, setLoading] = useState(opened !== null);
   const [error, setError] = useState<string | null>(null);
   const [comparison, setComparison] = useState<Comparison | null>(null);
+  const [unsent, setUnsent] = useState<Unsent | null>(null);
   const tree = useMemo(() => new MessageTree(snapshots), [snapshots]);
 
   const listener = useMemo<StreamListener>(
     () => ({
       onRun(id) {
         runId.current = id;
-        if (stopping.current && threadId.current) void cancelRun(threadId.current, id);
+        if (stopping.current && threadId.current) {
+          cancelRun(threadId.current, id).catch((cause: unknown) => setError(describeError(cause)));
+        }
       },
       onError: setError,
     }),
@@ -85,7 +89,7 @@ export function useConversation(opened: string | null): Conversation {
   const hook = useLangGraphMessages<ChatMessage>({
     stream: useCallback(
       async (messages, config) => {
-        threadId.current ??= await begin();
+        threadId.current ??= await begin(mounted);
         const plan = (config.runConfig ?? {}) as RunPlan;
         const events = streamRun(threadId.current, messages, plan, config.abortSignal);
         return toRuntimeEvents(events, listener);
@@ -108,26 +112,46 @@ export function useConversation(opened: string | null): Conversation {
     if (!threadId.current) return;
     const found = await readHistory(threadId.current);
     setSnapshots(found);
+    setUnsent(null);
     show(found[0] ?? null);
   }, [show]);
 
+  /** Shows what the server has; what it lacks goes on being shown, and waits to be sent again. */
+  const settle = useCallback(
+    async (sent: Unsent) => {
+      setUnsent(sent);
+      if (!threadId.current) return false;
+      const found = await readHistory(threadId.current);
+      setSnapshots(found);
+      if (!hasAll(found[0] ? messagesOf(found[0]) : [], sent.messages)) return false;
+      setUnsent(null);
+      show(found[0] ?? null);
+      return true;
+    },
+    [show],
+  );
+
   const run = useCallback(
-    async (sent: Sent[], plan: RunPlan) => {
+    async (sent: Sent, plan: RunPlan) => {
+      const messages = withIds(sent);
+      let failed = false;
       runId.current = null;
       stopping.current = false;
       setError(null);
       setRunning(true);
       try {
-        await sendMessage(sent as ChatMessage[], { runConfig: plan });
+        await sendMessage(messages, { runConfig: plan });
       } catch (cause) {
+        failed = true;
         setError(describeError(cause));
       }
-      if (!mounted.current) return;
-      await refresh().catch((cause: unknown) => setError(describeError(cause)));
+      if (!mounted.current) return !failed;
+      await settle({ messages, plan }).catch((cause: unknown) => setError(describeError(cause)));
       setRunning(false);
       threadsChanged();
+      return !failed;
     },
-    [sendMessage, refresh],
+    [sendMessage, settle],
   );
 
   const load = useCallback(async () => {
@@ -161,16 +185,26 @@ export function useConversation(opened: string | null): Conversation {
     return at && at !== tree.newest ? checkpointOf(at) : null;
   };
 
-  const fork = async (index: number, sent: Sent[], plan: RunPlan) => {
+  const fork = async (index: number, sent: Sent, plan: RunPlan) => {
     const checkpointId = tree.before(messages, index);
     setMessages(messages.slice(0, index));
     setInterrupt(undefined);
-    await run(sent, { ...plan, checkpointId });
+    return run(sent, { ...plan, checkpointId });
+  };
+
+  const goOn = async () => {
+    if (!unsent) return run([], { checkpointId: place() });
+    try {
+      if (await settle(unsent)) return load();
+    } catch (cause) {
+      return setError(describeError(cause));
+    }
+    return run(unsent.messages, unsent.plan);
   };
 
   const regenerate = async (messageId: string, model?: string | null) => {
     const answer = answerAt(messages, messageId);
-    if (answer) await fork(answer.index, [], { ...(model === undefined ? {} : { model }) });
+    return answer && fork(answer.index, [], { ...(model === undefined ? {} : { model }) });
   };
 
   return {
@@ -186,14 +220,21 @@ export function useConversation(opened: string | null): Conversation {
     ),
     complaint: complaintOf(interrupt?.value),
     comparison,
-    send: (text) => {
+    send: async (text) => {
       setComparison(null);
-      return run([{ type: "human", content: text }], { checkpointId: place() });
+      const plan = unsent?.plan ?? { checkpointId: place() };
+      await run([...(unsent?.messages ?? []), written(text)], plan);
     },
     edit: async (messageId, text) => {
       const index = messages.findIndex((message) => message.id === messageId);
       setComparison(null);
-      if (index >= 0) await fork(index, [{ type: "human", content: text }], {});
+      if (index < 0) return;
+      if (unsent?.messages.some(({ id }) => id === messageId)) {
+        setMessages(messages.slice(0, index));
+        await run([written(text)], unsent.plan);
+      } else {
+        await fork(index, [written(text)], {});
+      }
     },
     regenerate: async (messageId, model) => {
       setComparison(null);
@@ -203,7 +244,7 @@ export function useConversation(opened: string | null): Conversation {
       const answer = answerAt(messages, messageId);
       if (!answer) return;
       setComparison({ index: answer.index, first: answer.messages, title });
-      await regenerate(messageId, model);
+      if (!(await regenerate(messageId, model))) setComparison(null);
     },
     endComparison: async (keepFirst) => {
       setComparison(null);
@@ -220,8 +261,10 @@ export function useConversation(opened: string | null): Conversation {
         setError(describeError(cause));
       }
     },
-    goOn: () => run([], { checkpointId: place() }),
-    decide: (decisions) => run([], { resume: { decisions }, checkpointId: place() }),
+    goOn: async () => void (await goOn()),
+    decide: async (decisions) => {
+      await run([], { resume: { decisions }, checkpointId: place() });
+    },
     show: (snapshot) => {
       setComparison(null);
       show(snapshot);
@@ -235,9 +278,10 @@ export function useConversation(opened: string | null): Conversation {
   };
 }
 
-async function begin(): Promise<string> {
+/** A new thread; the address names it unless the person looks at another one by now. */
+async function begin(shown: { current: boolean }): Promise<string> {
   const id = await createThread();
-  nameThread(id);
+  if (shown.current) nameThread(id);
   threadsChanged();
   return id;
 }

@@ -7,9 +7,6 @@ import { useChat } from "./context";
 /** By the call's id; calls have ids of their own, so that old ones are in nobody's way. */
 const decisions = createStore<Record<string, Decision>>({});
 
-export const useDecision = (callId: string): Decision | null =>
-  useStore(decisions, (made) => made[callId] ?? null);
-
 export function useDecisions({ callId }: Approval) {
   const { approvals, decide: answer } = useChat().conversation;
   const made = useStore(decisions);

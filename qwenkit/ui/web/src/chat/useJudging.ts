@@ -11,7 +11,9 @@ import { me } from "../state/me";
 import { settings } from "../state/settings";
 import { useStore } from "../state/store";
 import { showToast } from "../state/toasts";
-import { type Judgement, judgementsOf } from "./judgements";
+import { type Judgement, judgementsOf, NONE, statementsOf } from "./judgements";
+
+export type Grade = Pick<Judgement, "scale" | "comment">;
 
 export interface Judging {
   /** Whether the server keeps ratings. */
@@ -22,8 +24,10 @@ export interface Judging {
   judgements: ReadonlyMap<string, Judgement>;
   /** True where the rating was written down. */
   judge(rating: Omit<NewRating, "rater" | "thread_id">): Promise<boolean>;
+  /** Writes down a place on the scale and a comment; one that is null now is taken back. */
+  setGrade(answerId: string, grade: Grade): Promise<boolean>;
   /** Takes the thumb back, and keeps what else was said. */
-  withdrawThumb(answerId: string): Promise<void>;
+  withdrawThumb(answerId: string): Promise<boolean>;
 }
 
 export function useJudging(threadId: string | null): Judging {
@@ -35,7 +39,7 @@ export function useJudging(threadId: string | null): Judging {
     let current = true;
     if (available && threadId) {
       ratingsOf(threadId).then(
-        (found) => current && setRatings(found),
+        (found) => current && setRatings((made) => joined(found, made)),
         (error: unknown) => showToast(describeError(error), "error"),
       );
     }
@@ -58,21 +62,32 @@ export function useJudging(threadId: string | null): Judging {
     [rater, threadId],
   );
 
-  const withdrawThumb = async (answerId: string) => {
-    const before = judgements.get(answerId);
-    if (!(await judge({ answer_id: answerId, retracted: true })) || !before) return;
-    const { scale, comment, edited } = before;
-    if (scale || comment) {
-      await judge({
-        answer_id: answerId,
-        ...(scale ? { scale } : {}),
-        ...(comment ? { comment } : {}),
-      });
+  /** All that was said of an answer can only be taken back together; the rest is said again. */
+  const replace = async (answerId: string, judgement: Judgement) => {
+    if (!(await judge({ answer_id: answerId, retracted: true }))) return false;
+    for (const said of statementsOf(judgement)) {
+      if (!(await judge({ answer_id: answerId, ...said }))) return false;
     }
-    if (edited) await judge({ answer_id: answerId, edited: { content: edited } });
+    return true;
   };
 
-  return { available, ratings, judgements, judge, withdrawThumb };
+  const withdrawThumb = (answerId: string) =>
+    replace(answerId, { ...(judgements.get(answerId) ?? NONE), thumb: null });
+
+  const setGrade = (answerId: string, grade: Grade) => {
+    const before = judgements.get(answerId) ?? NONE;
+    if (before.comment && !grade.comment) return replace(answerId, { ...before, ...grade });
+    const [said = {}] = statementsOf({ ...NONE, ...grade });
+    return judge({ answer_id: answerId, ...said });
+  };
+
+  return { available, ratings, judgements, judge, setGrade, withdrawThumb };
+}
+
+/** What the server told, and what was said while it was asked. */
+function joined(found: Rating[], made: Rating[]): Rating[] {
+  const known = new Set(found.map(({ id }) => id));
+  return [...found, ...made.filter(({ id }) => !known.has(id))];
 }
 
 function explain(error: unknown): string {

@@ -21,15 +21,23 @@ export function Header() {
       )}
       <span className="flex-1 truncate px-1 font-semibold">qwenkit</span>
       {page === "feedback" ? (
-        <Button icon="chat" onClick={openChat}>
-          Back to the chat
-        </Button>
+        <BackButton narrow={narrow} />
       ) : (
         <IconButton icon="download" label="Export" onClick={() => openDialog("export")} />
       )}
       <ServersButton />
       <PanelButton name="settings" icon="settings" label="Settings" />
     </header>
+  );
+}
+
+function BackButton({ narrow }: { narrow: boolean }) {
+  const label = "Back to the chat";
+  if (narrow) return <IconButton icon="chat" label={label} onClick={openChat} />;
+  return (
+    <Button icon="chat" onClick={openChat}>
+      {label}
+    </Button>
   );
 }
 

@@ -7,6 +7,8 @@ import { Note } from "./Note";
 
 interface ErrorBoundaryProps {
   children: ReactNode;
+  /** Shown in the place of what failed; without it, a note that says so. */
+  fallback?: ReactNode;
 }
 
 export class ErrorBoundary extends Component<ErrorBoundaryProps, { failed: boolean }> {
@@ -18,6 +20,7 @@ export class ErrorBoundary extends Component<ErrorBoundaryProps, { failed: boole
 
   override render() {
     if (!this.state.failed) return this.props.children;
+    if (this.props.fallback !== undefined) return this.props.fallback;
     return (
       <div className="p-4">
         <Note

@@ -10,3 +10,4 @@ export { Empty, Note, Spinner } from "./Note";
 export { Question } from "./Question";
 export { Toasts } from "./Toasts";
 export { type Async, useAsync } from "./useAsync";
+export { useFocusBack } from "./useFocusBack";

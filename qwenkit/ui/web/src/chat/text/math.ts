@@ -12,7 +12,16 @@ let loaded: MathPlugins | null = null;
 
 /** `$x$`, `$$x$$`, `\(x\)` or `\[x\]`; a price is none. */
 export function hasMath(text: string): boolean {
-  return /\$\$[^$]+\$\$|\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\d)|\\\(.+?\\\)|\\\[[\s\S]+?\\\]/.test(text);
+  return (
+    /\$\$[^$]+\$\$|\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\d)/.test(text) ||
+    hasBetween(text, "\\(", "\\)") ||
+    hasBetween(text, "\\[", "\\]")
+  );
+}
+
+function hasBetween(text: string, open: string, close: string): boolean {
+  const start = text.indexOf(open);
+  return start >= 0 && text.includes(close, start + open.length + 1);
 }
 
 export function useMath(wanted: boolean): MathPlugins | null {

@@ -104,7 +104,7 @@ async def _host(settings: Settings, stack: AsyncExitStack) -> tuple[Host, Feedba
         await stack.enter_async_context(server)
         return RemoteHost(server), RemoteFeedback(server)
     from qwenkit.chat.loading import load_chat_model
-    from qwenkit.cli.chat.local import open_log
+    from qwenkit.cli.chat.local import pruned_log
     from qwenkit.feedback.log import FOLDER
 
     load = partial(
@@ -113,7 +113,7 @@ async def _host(settings: Settings, stack: AsyncExitStack) -> tuple[Host, Feedba
         name=settings.served_model_name,
         progress=console.progress,
     )
-    log = open_log(settings)
+    log = pruned_log(settings)
     if log is not None:
         stack.callback(log.close)
     host = LocalHost(load, thinking_budget=settings.thinking_budget, log=log)

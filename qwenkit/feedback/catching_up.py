@@ -22,7 +22,8 @@ from qwenkit.feedback.segments import segments
 
 STEP_BYTES = 8 * 1024 * 1024
 STEP_LINES = 2000
-TAIL_BYTES = 64
+TAIL_BYTES = 1024
+"""Enough for the id of a rating: those end alike."""
 MAX_SKIPPED = 100
 """Most lines that are named; the others are counted."""
 SPARE_TEXTS = 10_000
@@ -52,16 +53,21 @@ class Found:
 
 def left_over(database: Database, folder: Path) -> dict[Path, int]:
     """How many bytes of which files are new to the index."""
-    read = dict(database.sql.execute("SELECT name, offset FROM files"))
-    sizes = {each.path: _size(each.path) for each in segments(folder)}
-    left = {path: size - read.get(path.name, 0) for path, size in sizes.items()}
-    # One that shrank was rewritten and is read anew.
-    return {path: n if n > 0 else sizes[path] for path, n in left.items() if n}
+    rows = database.sql.execute("SELECT name, offset, tail FROM files")
+    read = {name: (offset, tail) for name, offset, tail in rows}
+    left = {}
+    for each in segments(folder):
+        offset, tail = read.get(each.path.name, (0, b""))
+        size = _size(each.path)
+        if size != offset:
+            # One that was rewritten is read anew.
+            left[each.path] = size - offset if _tail(each.path, offset) == tail else size
+    return left
 
 
 def forget_deleted(database: Database, folder: Path) -> None:
-    """Forget what was in files that are gone, by retention or by hand."""
-    there = {each.path.name for each in segments(folder)}
+    """Forget what was in files that are gone or empty, by retention or by hand."""
+    there = {each.path.name for each in segments(folder) if _size(each.path)}
     gone = [
         file
         for file, name in database.sql.execute("SELECT file, name FROM files")
@@ -173,7 +179,8 @@ class _Taken:
         if done.rowcount:
             self._sql.execute(
                 "INSERT INTO texts (rowid, text) VALUES (?, ?)",
-                (done.lastrowid, searched_text(record)),
+                # SQLite's tokenizer takes a zero for the end.
+                (done.lastrowid, searched_text(record).replace("\0", " ")),
             )
         return done.rowcount > 0
 

@@ -139,6 +139,8 @@ def _in_memory() -> Database:
 
 
 def _opened(path: Path) -> Database:
+    # SQLite would let everybody read it, and gives its other files the rights of this one.
+    path.touch(mode=0o600)
     connection = _connected(str(path))
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -36,6 +36,8 @@ from qwenkit.models.progress import ProgressFactory, silent
 
 CHUNK = 500
 """Answers that are held at once while many are read."""
+MAX_LOOKED_AT = 10_000
+"""Answers that one page of a search by text looks at: a short text is looked for in every one."""
 
 Row: TypeAlias = tuple[Any, ...]
 """Number, id, time, hash of prompt and of template, whether rated; then the place in the log."""
@@ -96,20 +98,23 @@ class FeedbackIndex:
     def search(self, query: Query) -> Page:
         """The answers that a query asks for, newest first, a page at a time.
 
+        A page by text ends after `MAX_LOOKED_AT` answers that may have it, with what was found.
+
         Raises:
             InvalidRequest: The cursor is none.
         """
         after = None if query.cursor is None else read_cursor(query.cursor)
         found: list[tuple[Row, RatedAnswer]] = []
+        n_seen = 0
         size = CHUNK if query.text else min(CHUNK, query.limit + 1)
         for rows in self._chunks(query, _BY_TIME, after=after, descending=True, size=size):
             found += self._read(rows, query.text)
+            n_seen += len(rows)
             if len(found) > query.limit:
-                break
-        page = found[: query.limit]
-        goes_on = len(found) > query.limit
-        next_cursor = cursor_of(page[-1][0][2], page[-1][0][0]) if goes_on else None
-        return Page(tuple(answer for _, answer in page), next_cursor)
+                return _page(found[: query.limit], found[query.limit - 1][0])
+            if query.text and n_seen >= MAX_LOOKED_AT:
+                return _page(found, rows[-1])
+        return _page(found, None)
 
     def answers(self, query: Query) -> Iterator[RatedAnswer]:
         """All answers that a query asks for, oldest first; its limit and cursor don't matter."""
@@ -131,11 +136,13 @@ class FeedbackIndex:
     def prompt_groups(self, query: Query) -> Iterator[PromptGroup]:
         """All answers that a query asks for, by rendered prompt and in order of its hash."""
         batch: list[_Group] = []
+        n_rows = 0
         for group in self._groups(query):
             batch.append(group)
-            if sum(len(each.rows) for each in batch) >= CHUNK:
+            n_rows += len(group.rows)
+            if n_rows >= CHUNK:
                 yield from self._read_groups(batch, query.text)
-                batch = []
+                batch, n_rows = [], 0
         yield from self._read_groups(batch, query.text)
 
     def answer(self, answer_id: str) -> RatedAnswer | None:
@@ -335,6 +342,12 @@ class _Group:
             self.n_left_out += len(self.rows) - MAX_GROUP
             self.rows = sorted(by_worth[-MAX_GROUP:], key=lambda row: int(row[0]))
         return self
+
+
+def _page(found: list[tuple[Row, RatedAnswer]], last: Row | None) -> Page:
+    """A page, and the next one behind the last row that it has dealt with."""
+    cursor = None if last is None else cursor_of(last[2], last[0])
+    return Page(tuple(answer for _, answer in found), cursor)
 
 
 def _answers(condition: str) -> str:

@@ -240,7 +240,6 @@ def _told(segment: Segment) -> Iterator[None]:
 
 
 def without_content(record: Record) -> Record:
-    """A record without what was said in an answer or to it; a rating's own words stay."""
     """A record of an answer or of a tool without what was said, asked and done; ratings stay."""
     match record:
         case Interaction():

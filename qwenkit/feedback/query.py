@@ -79,7 +79,7 @@ class Page:
     """A part of what was found.
 
     Args:
-        items: Newest first.
+        items: Newest first; may be fewer than asked for, or none, where more pages follow.
         next_cursor: Begins the next page; None where this is the last.
     """
 

@@ -133,11 +133,22 @@ class Redactor:
         if isinstance(value, str):
             return self._json_text(value)
         if isinstance(value, Mapping):
-            return {self.text(key): self._value(item) for key, item in value.items()}
+            return {self.text(key): self._member(key, item) for key, item in value.items()}
         if isinstance(value, Sequence):
             items = map(self._value, value)
             return tuple(items) if isinstance(value, tuple) else list(items)
         return self._number(value)
+
+    def _member(self, key: str, item: JsonValue) -> JsonValue:
+        """A value in the light of its name, which tells that `hunter2` is a password."""
+        value = self._value(item)
+        if isinstance(value, bool) or not isinstance(value, str | int) or _may_be_json(str(value)):
+            return value
+        named, left = f"{key}: ", str(value)
+        told = self.text(named + left)
+        if told == named + left or not told.startswith(named):
+            return value
+        return told.removeprefix(named)
 
     def _number(self, value: JsonValue) -> JsonValue:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -146,15 +157,25 @@ class Redactor:
         return value if self.text(text) == text else self.text(text)
 
     def _json_text(self, text: str) -> str:
-        """A text without what matches; one that is JSON stays JSON."""
-        redacted = self.text(text)
-        if redacted == text or not text.lstrip().startswith(("{", "[")):
-            return redacted
+        """A text without what matches; one that is JSON is looked at as what it says.
+
+        In the text itself a `\\n` would hide the word behind it, and a `\\u0040` an address.
+        """
+        if not _may_be_json(text):
+            return self.text(text)
         try:
             value = json.loads(text)
+            redacted = self._value(value)
         except (ValueError, RecursionError):
-            return redacted
-        return json.dumps(self._value(value), ensure_ascii=False)
+            return self.text(text)
+        # Of a name that comes twice only the last value is read: the first is told by the text.
+        if redacted == value and self.text(text) == text:
+            return text
+        return json.dumps(redacted, ensure_ascii=False)
+
+
+def _may_be_json(text: str) -> bool:
+    return text.lstrip().startswith(("{", "["))
 
 
 def redactor(names: Iterable[str] = (), *, file: Path | None = None) -> Redactor:

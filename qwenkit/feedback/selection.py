@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from qwenkit.errors import InvalidRequest
 from qwenkit.feedback.query import Query
@@ -14,6 +14,8 @@ Value: TypeAlias = str | int
 GRAM = 3
 """Characters of the pieces that texts are found by; shorter words are looked for one by one."""
 MAX_GRAMS = 32
+NUMBERS = 2**63
+"""An answer's number in the index is below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,19 @@ def read_cursor(cursor: str) -> tuple[str, int]:
     Raises:
         InvalidRequest: It is no cursor.
     """
+    match _decoded(cursor):
+        case [str(created_at), int(n)] if created_at.isascii() and abs(n) < NUMBERS:
+            return created_at, n
+    raise InvalidRequest(
+        "the cursor is none that was given out", param="cursor", hint="take `next_cursor`"
+    )
+
+
+def _decoded(cursor: str) -> Any:
     try:
-        created_at, n = json.loads(base64.urlsafe_b64decode(cursor))
-        return str(created_at), int(n)
-    except (ValueError, TypeError):
-        raise InvalidRequest(
-            "the cursor is none that was given out", param="cursor", hint="take `next_cursor`"
-        ) from None
+        return json.loads(base64.urlsafe_b64decode(cursor))
+    except ValueError:
+        return None
 
 
 def _with_ratings(selection: Selection, query: Query) -> Selection:
@@ -93,5 +101,7 @@ _HAS_RATING = "EXISTS (SELECT 1 FROM ratings r WHERE r.answer_id = a.id AND r.co
 def _grams(text: str) -> str:
     """An expression for FTS5 that holds of every text with this in it; may be empty."""
     pieces = {text[i : i + GRAM]: None for i in range(len(text) - GRAM + 1)}
-    quoted = ('"' + piece.replace('"', '""') + '"' for piece in list(pieces)[:MAX_GRAMS])
+    # SQLite takes a zero for the end of the expression.
+    readable = [piece for piece in pieces if "\0" not in piece][:MAX_GRAMS]
+    quoted = ('"' + piece.replace('"', '""') + '"' for piece in readable)
     return " AND ".join(quoted)

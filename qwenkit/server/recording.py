@@ -115,8 +115,8 @@ class Recorder:
         if written is not None and not written.done():
             await asyncio.wait({asyncio.wrap_future(written)}, timeout=self._wait_s)
 
-    async def rate(self, rating: Rating) -> None:
-        """Keep a rating.
+    async def rate(self, rating: Rating) -> Record:
+        """Keep a rating; returns it as it is kept.
 
         Raises:
             LogUnwritable: It is not kept.
@@ -134,6 +134,7 @@ class Recorder:
         for name, lane in self._lanes.items():
             if name != LOG:
                 lane.put(batch)
+        return batch.records()[0]
 
     async def close(self) -> None:
         """Let every sink have what waits for it, and close it."""

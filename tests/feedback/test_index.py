@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import multiprocessing
 import os
 import random
@@ -205,6 +206,30 @@ def test_pages_hold_every_answer_once(library, limit: int, asked) -> None:
     assert pages == found(library, **asked)
 
 
+@pytest.mark.parametrize(("text", "n_pages"), [("é", 3), ("é!", 3), ("né!", 1)])
+def test_a_page_looks_for_a_text_in_so_many_answers_at_most(
+    folder, index, interaction, monkeypatch, text: str, n_pages: int
+) -> None:
+    monkeypatch.setattr("qwenkit.feedback.index.CHUNK", 2)
+    monkeypatch.setattr("qwenkit.feedback.index.MAX_LOOKED_AT", 3)
+    said = {0: "né!", 5: "né!"}
+    write(
+        folder,
+        [
+            interaction(str(i), minute=i, answer=AnswerText(content=said.get(i, "no")))
+            for i in range(7)
+        ],
+    )
+    index.refresh()
+
+    pages = [index.search(Query(text=text, limit=5))]
+    while pages[-1].next_cursor is not None:
+        pages.append(index.search(Query(text=text, limit=5, cursor=pages[-1].next_cursor)))
+
+    assert [each for page in pages for each in ids(page.items)] == ["5", "0"]
+    assert len(pages) == n_pages
+
+
 def test_what_is_written_meanwhile_does_not_move_the_pages(folder, library, interaction) -> None:
     page = library.search(Query(limit=2))
     write(folder, [interaction("new", minute=9)])
@@ -215,7 +240,19 @@ def test_what_is_written_meanwhile_does_not_move_the_pages(folder, library, inte
     assert ids(page.items) + ids(rest.items) == list("fedcba")
 
 
-@pytest.mark.parametrize("cursor", ["x", "", "bnVsbA==", "WzFd", "Ä"])
+def in_base64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("x", "", "bnVsbA==", "WzFd", "Ä"),
+        *map(
+            in_base64, ('["2026", 1e999]', f'["2026", {2**64}]', '["\\ud800", 1]', '{"a":1,"b":2}')
+        ),
+    ],
+)
 def test_a_cursor_that_was_never_given_out_is_refused(library, cursor: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         library.search(Query(cursor=cursor))
@@ -367,6 +404,30 @@ def test_a_file_that_was_edited_by_hand_is_read_anew(folder, index, interaction,
     assert found(index, thumb="up") == ["b"]
 
 
+def test_a_file_that_was_edited_and_then_grew_is_read_to_its_end(
+    folder, index, interaction, monkeypatch
+) -> None:
+    monkeypatch.setattr("qwenkit.feedback.catching_up.STEP_LINES", 2)
+    write(folder, [interaction(str(i), minute=i) for i in range(5)])
+    index.refresh()
+    (folder / DAY).write_text("".join((folder / DAY).read_text().splitlines(True)[1:]))
+    write(folder, [interaction(str(i), minute=i) for i in range(5, 8)])
+
+    index.refresh()
+
+    assert found(index) == list("7654321")
+
+
+def test_an_answer_whose_line_was_the_only_one_can_be_deleted(folder, index, interaction) -> None:
+    write(folder, [interaction("a")])
+    index.refresh()
+    (folder / DAY).write_text("")
+
+    index.refresh()
+
+    assert index.count(Query()) == 0
+
+
 def test_an_index_that_is_deleted_is_made_anew(folder, index, interaction) -> None:
     write(folder, [interaction("a")])
     index.refresh()
@@ -395,6 +456,30 @@ def test_an_index_of_another_version_is_made_anew(folder, index, interaction) ->
 
     with closing(FeedbackIndex(folder)) as reopened:
         assert reopened.refresh().n_records == 1
+
+
+def test_only_the_user_that_made_an_index_can_read_it(folder, index, interaction) -> None:
+    write(folder, [interaction("a")])
+    index.refresh()
+
+    assert [path.stat().st_mode & 0o077 for path in folder.glob(f"{FILE}*")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("text", ["hel\0lo", "l\0l", "\0\0\0\0", "llo w"])
+def test_a_text_with_a_zero_in_it_is_looked_for_like_any_other(
+    folder, index, interaction, text: str
+) -> None:
+    said = {"hel\0lo": "ab", "l\0l": "ab", "\0\0\0\0": "b", "llo w": "b"}
+    write(
+        folder,
+        [
+            interaction("a", answer=AnswerText(content="hel\0lo")),
+            interaction("b", answer=AnswerText(content="\0\0\0\0 hel\0lo hello world")),
+        ],
+    )
+    index.refresh()
+
+    assert sorted(found(index, text=text)) == list(said[text])
 
 
 def test_an_index_that_cannot_be_made_is_named(folder) -> None:

@@ -144,6 +144,27 @@ def test_arguments_stay_json_whatever_is_taken_out(tool_run) -> None:
     assert json.loads(ran.arguments) == {"card": "[card]", "n": 7, "ok": True, "x": ["[card]"]}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ('{"password": "hunter22-hunter22"}', {"password": "[secret]"}),
+        ('{"password": 1234567, "n": 1234567}', {"password": "[secret]", "n": 1234567}),
+        ('{"say": "the key\\nsk-proj-abcdefghijklmnop1234"}', {"say": "the key\n[secret]"}),
+        ('{"to": "ada\\u0040example.org"}', {"to": "[email]"}),
+        ('{"to": "ada@example.org", "to": "bob"}', {"to": "bob"}),
+        ('{"body": "{\\"password\\": \\"hunter22\\"}"}', {"body": '{"password": "[secret]"}'}),
+    ],
+)
+def test_what_json_hides_is_taken_out_of_it_too(arguments: str, left, tool_run) -> None:
+    assert json.loads(redactor(EVERY)(tool_run(arguments=arguments)).arguments) == left
+
+
+def test_arguments_nested_too_deep_to_be_read_are_text(tool_run) -> None:
+    arguments = "[" * 100_000 + json.dumps(ADDRESS) + "]" * 100_000
+
+    assert ADDRESS not in redactor(["email"])(tool_run(arguments=arguments)).arguments
+
+
 def test_arguments_with_nothing_to_take_out_stay_as_the_model_wrote_them(tool_run) -> None:
     arguments = '{"q":   "Ararat",\n"n":1.50}'
 

@@ -118,10 +118,10 @@ async def _connect(url: str, settings: Settings, model: str | None) -> AnswerSou
 
 
 async def _load(settings: Settings, model: str | None) -> AnswerSource:
-    from qwenkit.cli.chat.local import LocalSource, open_log
+    from qwenkit.cli.chat.local import LocalSource, pruned_log
 
     chosen = settings.model_copy(update={"model_path": model} if model else {})
-    return LocalSource(chosen, open_log(settings))
+    return LocalSource(chosen, pruned_log(settings))
 
 
 def _renderer(*, json: bool, jsonl: bool, quiet: bool) -> Renderer:

@@ -15,12 +15,12 @@ from qwenkit.chat.loading import load_chat_model
 from qwenkit.cli import console
 from qwenkit.cli.chat.session import AnswerOptions
 from qwenkit.cli.failure import report
+from qwenkit.cli.feedback.log import log_of
 from qwenkit.errors import QwenkitError, UsageError
 from qwenkit.feedback.capture import Asked, ChatCapture
-from qwenkit.feedback.log import FOLDER, FeedbackLog
+from qwenkit.feedback.log import FeedbackLog
 from qwenkit.feedback.records import Rating, ToolRun
-from qwenkit.feedback.redaction import redactor
-from qwenkit.settings import LogAnswers, Settings
+from qwenkit.settings import Settings
 
 
 class LocalSource:
@@ -122,25 +122,18 @@ class LocalSource:
         return load_chat_model(settings.model_spec(), name=name, progress=console.progress)
 
 
-def open_log(settings: Settings) -> FeedbackLog | None:
+def pruned_log(settings: Settings) -> FeedbackLog | None:
     """The log that the settings ask for, without what is too old; None where they want none.
 
     Raises:
         InvalidSettings: A pattern can't be used.
     """
-    if settings.log_answers is LogAnswers.OFF:
-        return None
-    log = FeedbackLog(
-        settings.log_dir / FOLDER,
-        redact=redactor(settings.log_redact, file=settings.log_redact_file),
-        content=settings.log_answers is LogAnswers.FULL,
-        keep_days=settings.log_keep_days,
-        max_bytes=settings.log_max_mb * 1024 * 1024,
-    )
-    try:
-        log.prune()
-    except QwenkitError as exc:
-        report(exc)
+    log = log_of(settings)
+    if log is not None:
+        try:
+            log.prune()
+        except QwenkitError as exc:
+            report(exc)
     return log
 
 

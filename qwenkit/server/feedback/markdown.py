@@ -12,6 +12,9 @@ from qwenkit.feedback.records import AnswerText, Interaction, Rating
 THUMBS = {"up": "👍", "down": "👎"}
 VERDICTS = {"better": "better than", "worse": "worse than", "tie": "as good as"}
 NOT_KEPT = "*The text was not kept.*"
+_FENCE = re.compile(r"```+(?=[^`]*$)|~~~+")
+_SET_IN = re.compile(r"[^`~](?:```|~~~)")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def markdown(answers: Iterable[RatedAnswer]) -> Iterator[str]:
@@ -32,9 +35,9 @@ def _section(answer: RatedAnswer, *, goes_on: bool) -> Iterator[str]:
     one = answer.interaction
     yield f"## {one.created_at[:19].replace('T', ' ')} · {_model(one)}"
     yield ""
-    yield f"`{one.id}`"
+    yield _code(one.id)
     if one.thread_id and not goes_on:
-        yield f"Conversation `{one.thread_id}`"
+        yield f"Conversation {_code(one.thread_id)}"
     yield ""
     if one.answer is None:
         yield NOT_KEPT
@@ -45,7 +48,8 @@ def _section(answer: RatedAnswer, *, goes_on: bool) -> Iterator[str]:
 
 
 def _model(one: Interaction) -> str:
-    return one.model if one.adapter is None else f"{one.model} + {one.adapter.name}"
+    name = one.model if one.adapter is None else f"{one.model} + {one.adapter.name}"
+    return _one_line(name)
 
 
 def _texts(one: Interaction, answer: AnswerText, *, goes_on: bool) -> Iterator[str]:
@@ -53,13 +57,14 @@ def _texts(one: Interaction, answer: AnswerText, *, goes_on: bool) -> Iterator[s
         yield from _said("Prompt", one.prompt)
     messages = one.messages or ()
     for message in _new(messages) if goes_on else messages:
-        yield from _said(str(message.get("role", "")).capitalize(), _content(message))
+        role = _one_line(str(message.get("role", "")))
+        yield from _said(role.capitalize(), _content(message))
     if answer.reasoning_content:
         yield from ("<details><summary>Thinking</summary>", "")
-        yield from (_safe(answer.reasoning_content), "", "</details>", "")
+        yield from (_quoted(answer.reasoning_content), "", "</details>", "")
     yield from _said("Answer", answer.content)
     for call in answer.tool_calls:
-        yield from (f"Calls `{call.name}`:", "", *_fenced(call.arguments), "")
+        yield from (f"Calls {_code(call.name)}:", "", *_fenced(call.arguments), "")
 
 
 def _new(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -72,17 +77,51 @@ def _content(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     text = content if isinstance(content, str) else ""
     calls = [each.get("function", {}).get("name", "") for each in message.get("tool_calls") or ()]
-    return "\n\n".join([text, *(f"Calls `{name}`." for name in calls)]).strip()
+    return "\n\n".join([text, *(f"Calls {_code(name)}." for name in calls)]).strip()
 
 
 def _said(who: str, text: str) -> tuple[str, ...]:
-    return (f"**{who}**", "", _safe(text), "")
+    return (f"**{who}**", "", _quoted(text), "")
 
 
-def _safe(text: str) -> str:
-    """A text whose own headings don't cut the document up, nor end what is folded."""
-    text = re.sub(r"(?m)^(#{1,6})(?=\s)", r"\\\1", text)
-    return text.replace("</details>", "&lt;/details>")
+def _quoted(text: str) -> str:
+    """A text as a quotation, which ends whatever it leaves open; its tags are no tags.
+
+    In code they are left as they are, but where a fence is set in: whether it is one depends on
+    lists and quotations around it, and none of the text is taken for code.
+    """
+    lines = [_with_spaces(line) for line in text.splitlines()]
+    if any(map(_SET_IN.search, lines)):
+        return "\n".join(f"> {_without_tags(line)}".rstrip() for line in lines)
+    fence = ""
+    for i, line in enumerate(lines):
+        fence = _fence_after(fence, line)
+        lines[i] = f"> {line if fence else _without_tags(line)}".rstrip()
+    return "\n".join(lines)
+
+
+def _with_spaces(line: str) -> str:
+    """A line whose indentation stays the same behind other characters."""
+    rest = line.lstrip(" \t")
+    return line[: len(line) - len(rest)].expandtabs(4) + rest
+
+
+def _fence_after(fence: str, line: str) -> str:
+    """The fence of the code block that goes on behind a line; empty where there is none."""
+    if fence:
+        closed = re.fullmatch(f"{fence}{fence[0]}*[ \t]*", line)
+        return "" if closed else fence
+    opening = _FENCE.match(line)
+    return opening[0] if opening else ""
+
+
+def _without_tags(text: str) -> str:
+    return _TAG.sub("&lt;", text)
+
+
+def _code(text: str) -> str:
+    """A name in a line; backticks would end it."""
+    return f"`{_one_line(text).replace('`', chr(39))}`"
 
 
 def _fenced(text: str) -> tuple[str, ...]:
@@ -98,13 +137,13 @@ def _rating(rating: Rating) -> str:
     if rating.scale is not None:
         said.append(f"{rating.scale}/5")
     if rating.compared is not None:
-        said.append(f"{VERDICTS[rating.compared.verdict]} `{rating.compared.other_id}`")
+        said.append(f"{VERDICTS[rating.compared.verdict]} {_code(rating.compared.other_id)}")
     if rating.edited is not None:
         said.append(f"should say: {_one_line(rating.edited.content)}")
     if rating.comment:
         said.append(_one_line(rating.comment))
-    return f"{rating.rater}: {' · '.join(said)}"
+    return f"{_one_line(rating.rater)}: {' · '.join(said)}"
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return _without_tags(" ".join(text.split()))

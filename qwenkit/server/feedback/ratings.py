@@ -37,8 +37,7 @@ async def rate(body: RatingBody, feedback: FeedbackNow) -> dict[str, Any]:
         )
     answer = await _known(feedback, body)
     rating = _rating(body, answer.interaction)
-    await feedback.recorder.rate(rating)
-    return as_json(feedback.recorder.prepare(rating))
+    return as_json(await feedback.recorder.rate(rating))
 
 
 @router.get("/ratings", summary="The ratings of a conversation")

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from qwenkit.feedback.query import RatedAnswer
 from qwenkit.feedback.records import (
     AdapterUsed,
@@ -65,6 +67,39 @@ def test_headings_and_fences_of_an_answer_do_not_cut_the_document_up():
     ]
     assert lines.count("</details>") == 1
     assert lines.count("````") == 1
+
+
+def quoted(content):
+    answer = AnswerText(content=content)
+    lines = told(RatedAnswer(replace(ONE, answer=answer), ())).splitlines()
+    return [line for line in lines[lines.index("**Answer**") :] if line.startswith(">")]
+
+
+def test_code_that_an_answer_leaves_open_ends_with_it():
+    assert quoted("```html\n<b>") == ["> ```html", "> <b>"]
+    assert told(RatedAnswer(replace(ONE, answer=AnswerText(content="```")), ())).endswith("```\n\n")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *("", "````\n```\n````", "~~~\n```\n~~~", "- a\n  ```", "``` `"),
+        *("```\n    ```\n```", "x\n\n    ```", "```\n~~~\n```"),
+        *("  ```\na\n```", "```\nx\n\t```", "\t```"),
+    ],
+)
+def test_tags_outside_code_are_no_tags(before):
+    assert quoted(f"{before}\n<script src=x>")[-1] == "> &lt;script src=x>"
+
+
+def test_names_can_not_break_out_of_their_line():
+    bad = "x`\n# Heading\n<img src=x>"
+    one = replace(ONE, thread_id=bad, model=bad, messages=({"role": bad, "content": bad},))
+    rating = replace(RATING, rater=bad, thumb="up", comment=bad)
+    text = told(RatedAnswer(one, (rating,)))
+    assert [line for line in text.splitlines() if line.startswith("#")][2:] == []
+    assert "<img" not in text
+    assert "`x' # Heading &lt;img src=x>`" in text
 
 
 def test_what_was_not_kept_is_said_to_be_missing():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -219,6 +220,21 @@ async def test_what_no_sink_may_see_is_taken_out_before_any_sees_it(recorder):
     await recorder.written(lambda: [tool_run()])
     await recorder.close()
     assert [each.id for each in (*log.records, *other.records)] == ["prepared"] * 2
+
+
+async def test_a_rating_is_given_back_as_it_is_kept_and_made_so_beside_the_loop(recorder):
+    prepared_on = []
+
+    def prepare(record):
+        prepared_on.append(threading.get_ident())
+        return replace(record, comment="[redacted]")
+
+    recorder.prepare = prepare
+    recorder.attach(LOG, Kept())
+    kept = await recorder.rate(rating())
+    assert kept.comment == "[redacted]"
+    assert len(prepared_on) == 1
+    assert prepared_on[0] != threading.get_ident()
 
 
 async def test_without_a_log_nothing_is_recorded_anywhere(recorder):

@@ -92,16 +92,17 @@ def take_snapshot(
         options: The choices of the round.
         target: Folder to make, whole or not at all.
         learned: Keys of what earlier rounds learned from; none of it is held out.
-        progress: Counts answers and rows.
+        progress: Counts answers and rows of the first split; others are tried where it held out
+            too little, which is little work.
     """
     with atomic_folder(target) as partial:
 
-        def split_at(share: float) -> dict[str, Any]:
+        def split_at(share: float, progress: ProgressFactory = silent) -> dict[str, Any]:
             return _split(index, query, options, partial, share, learned, progress)
 
         ratings = write_ratings(index, query, partial / RATINGS, progress=progress)
         first, *larger = shares(options.held_out)
-        split = split_at(first)
+        split = split_at(first, progress)
         for share in larger:
             if _is_enough(split, options):
                 break

@@ -34,7 +34,7 @@ def test_the_demo_model_thinks_answers_and_uses_the_calculator(
     expect(chat.answer.get_by_role("button", name="Thought for")).to_be_visible(timeout=60_000)
     chat.button("New chat").first.click()
     chat.say("What is 17 * 23?")
-    expect(chat.answer.get_by_role("region", name="Tool calculator")).to_be_visible(timeout=60_000)
+    expect(chat.answer.get_by_role("group", name="Tool calculator")).to_be_visible(timeout=60_000)
     expect(chat.of_answer("Good answer")).to_be_visible(timeout=60_000)
     assert watched.foreign(demo.url) == []
     assert watched.complaints == []

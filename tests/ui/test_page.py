@@ -77,7 +77,7 @@ def answered(chat: Chat) -> Iterator[None]:
     expect(chat.answer.locator(".katex").first).to_be_visible()
     chat.say("multiply")
     expect(chat.answer).to_contain_text("It is 391.")
-    chat.answer.get_by_role("region", name="Tool calculator").get_by_role("button").first.click()
+    chat.answer.get_by_role("group", name="Tool calculator").get_by_role("button").first.click()
     chat.answer.get_by_role("button", name="Thought for").first.click()
     chat.of_answer("Rate answer").click()
     yield

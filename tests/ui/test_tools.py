@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_a_tool_that_may_run_freely_shows_its_arguments_and_result(chat: Chat) -> None:
     chat.say("multiply")
     expect(chat.answer).to_contain_text("It is 391.")
-    call = chat.answer.get_by_role("region", name="Tool calculator")
+    call = chat.answer.get_by_role("group", name="Tool calculator")
     call.get_by_role("button").first.click()
     expect(call.get_by_role("region", name="Arguments")).to_contain_text("17*23")
     expect(call.get_by_role("region", name="Result")).to_contain_text("391")

@@ -17,18 +17,17 @@ HOME/
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from qwenkit.errors import InvalidSettings
 from qwenkit.improve.steps import key_of
 from qwenkit.models.checkpoint import read_json
+from qwenkit.models.held import held_folder
 from qwenkit.training.run_folder import RunFolder, write_json
 
 
@@ -142,31 +141,16 @@ class Rounds:
         number = max((each.number for each in self.all()), default=0) + 1
         return Round(self._folder / f"{number:04}")
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Keep other rounds of this adapter out.
 
         Raises:
             InvalidSettings: One runs, or the folder can't be made.
         """
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.home, os.O_RDONLY)
-        except OSError as exc:
-            raise InvalidSettings(
-                f"`{self.home}` can't be made: {exc.strerror}", hint="name another --output"
-            ) from exc
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            os.close(handle)
-            raise InvalidSettings(
-                f"another process works on the rounds in `{self.home}`", hint="wait for its end"
-            ) from exc
-        try:
-            yield
-        finally:
-            os.close(handle)
+        taken = InvalidSettings(
+            f"another process works on the rounds in `{self.home}`", hint="wait for its end"
+        )
+        return held_folder(self.home, taken=taken)
 
 
 def _as_saved(question: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,6 @@ import qwenkit
 from qwenkit.chat.loading import load_chat_model
 from qwenkit.engine.loading import fits_in_memory
 from qwenkit.errors import InvalidSettings
-from qwenkit.feedback.langfuse.history import LogHistory
-from qwenkit.feedback.langfuse.sink import LangfuseSink
 from qwenkit.feedback.log import FOLDER
 from qwenkit.mcp.client import McpConnections
 from qwenkit.mcp.client.added import AddedServers
@@ -177,6 +175,9 @@ def attach_langfuse(settings: Settings, recorder: Recorder, counter: metrics.Met
     """
     spec = settings.langfuse_spec()
     if spec is not None:
+        from qwenkit.feedback.langfuse.history import LogHistory
+        from qwenkit.feedback.langfuse.sink import LangfuseSink
+
         find = LogHistory(settings.log_dir / FOLDER)
         recorder.attach("langfuse", LangfuseSink(spec, find=find, counter=counter))
 

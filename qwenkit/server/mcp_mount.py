@@ -36,7 +36,7 @@ from qwenkit.server.feedback.service import Feedback
 from qwenkit.server.openai.wire import make_id
 from qwenkit.server.origins import host_name, is_address
 from qwenkit.server.recording import Recorder, recorded
-from qwenkit.server.serving import Lease, Serving
+from qwenkit.server.serving import Serving
 
 PATH = "/mcp"
 METHODS = ("GET", "POST", "DELETE")
@@ -59,7 +59,7 @@ class ServedHost:
 
     async def ask(self, question: Question, on_tokens: OnTokens) -> Reply:
         """The model's answer; cancelling it frees the model."""
-        async with self._leased() as lease:
+        async with self._serving.lease_when_open() as lease:
             model = lease.named(question.model)
             options = chat_options(question, lease.limits.thinking_budget)
             events: AsyncGenerator[ChatEvent]
@@ -79,15 +79,6 @@ class ServedHost:
     async def load_adapter(self, name: str, path: Path, *, replace: bool) -> OfferedModel:
         """Load an adapter from one of the folders that adapters may come from."""
         return offered_adapter(await self._adapters.load(name, path, replace=replace))
-
-    @asynccontextmanager
-    async def _leased(self) -> AsyncIterator[Lease]:
-        if self._serving.paused:
-            with self._serving.waiting():
-                while self._serving.paused:
-                    await self._serving.reopened()
-        with self._serving.lease() as lease:
-            yield lease
 
 
 class McpMount:

@@ -13,11 +13,12 @@ How models are loaded and why they are replaced is `reload.py`'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, TypeAlias
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Depends, Request
 
@@ -32,6 +33,11 @@ from qwenkit.server.metrics import Metrics
 from qwenkit.server.served import ServedModel
 
 State: TypeAlias = Literal["loading", "ready", "replacing", "failed", "stopping"]
+Wait: TypeAlias = Callable[[Coroutine[Any, Any, None]], Awaitable[None]]
+
+
+def _undisturbed(waiting: Coroutine[Any, Any, None]) -> Awaitable[None]:
+    return waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +194,25 @@ class Serving:
         with served.lease():
             yield Lease(served, self.limits, self.adapter_ids)
 
+    @asynccontextmanager
+    async def lease_when_open(self, wait: Wait = _undisturbed) -> AsyncIterator[Lease]:
+        """Bind a request to the current model, after waiting at the door where it is `paused`.
+
+        Args:
+            wait: Runs the waiting, and may give it up.
+
+        Raises:
+            EngineBusy: All places at the door are taken.
+            NotReady: There is no model, or waiting takes too long.
+            EngineStopped: The server is shutting down.
+        """
+        if self.paused:
+            with self.waiting():
+                while self.paused:
+                    await wait(self.reopened())
+        with self.lease() as lease:
+            yield lease
+
     def put(self, model: ChatModel, plan: LoadPlan) -> None:
         """Give a model to all later requests; the one before is freed when its last one ends.
 
@@ -342,13 +367,9 @@ def server_of(request: Request) -> Serving:
 
 
 async def _lease_of(request: Request) -> AsyncIterator[Lease]:
-    serving = server_of(request)
-    if serving.paused:
-        with serving.waiting():
-            while serving.paused:
-                await unless_disconnected(request, serving.reopened())
+    wait = partial(unless_disconnected, request)
     # FastAPI leaves this context when the response has been sent, streams included.
-    with serving.lease() as lease:
+    async with server_of(request).lease_when_open(wait) as lease:
         yield lease
 
 

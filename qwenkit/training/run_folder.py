@@ -14,18 +14,18 @@ report.json            what came of it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from qwenkit.errors import InvalidSettings
 from qwenkit.models.atomic import atomic_file
 from qwenkit.models.checkpoint import read_json
+from qwenkit.models.held import held_folder
 
 FREE = (
     *("keep_checkpoints", "save_every", "log_every", "eval_every", "n_threads"),
@@ -144,29 +144,14 @@ class RunFolder:
                 tell(f"stopped at once; go on: {self.again}")
             raise
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Make the folder, and keep others from training in it.
 
         Raises:
             InvalidSettings: Another process does, or the folder can't be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY)
-        except OSError as exc:
-            raise InvalidSettings(
-                f"`{self.path}` can't be made: {exc.strerror}", hint="name another --output"
-            ) from exc
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            os.close(handle)
-            raise InvalidSettings(f"another process trains in `{self.path}`") from exc
-        try:
-            yield
-        finally:
-            os.close(handle)
+        taken = InvalidSettings(f"another process trains in `{self.path}`")
+        return held_folder(self.path, taken=taken)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ while a person thinks about a tool call nothing is held.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from qwenkit.agent.answers import AnswerEvent, Question, answer
 from qwenkit.chat.completion import ChatModel
@@ -36,7 +36,7 @@ class LeasedAnswers:
             UnknownModel: There is none of the name that the question asks for.
             QwenkitError: As `stream_chat` raises it.
         """
-        async with self._leased() as lease:
+        async with self._serving.lease_when_open() as lease:
             model = lease.named(question.model)
             async with aclosing(self._answer(lease, model, question)) as events:
                 async for event in events:
@@ -52,12 +52,3 @@ class LeasedAnswers:
         capture = ChatCapture(asked, model)
         events = answer(model, question, thinking_budget=budget, on_prepared=capture.begin)
         return self._record.answer(events, capture)
-
-    @asynccontextmanager
-    async def _leased(self) -> AsyncIterator[Lease]:
-        if self._serving.paused:
-            with self._serving.waiting():
-                while self._serving.paused:
-                    await self._serving.reopened()
-        with self._serving.lease() as lease:
-            yield lease

@@ -3,16 +3,14 @@
 import { useState } from "react";
 
 import { type ExportFormat, exportLogs } from "../api/feedback";
-import { describeError } from "../api/http";
 import type { FeedbackQuery } from "../api/types";
 import { AdminKeyButton } from "../key/AdminKeyButton";
 import { me } from "../state/me";
 import { useStore } from "../state/store";
-import { showToast } from "../state/toasts";
-import { Button, Note, Switch } from "../ui";
-import { download } from "./download";
+import { Note, Switch } from "../ui";
 import { FormatChoice, type FormatOption } from "./FormatChoice";
 import { LogFilters } from "./LogFilters";
+import { SaveFile } from "./SaveFile";
 import { asked } from "./logQuery";
 
 const FORMATS: FormatOption<ExportFormat>[] = [
@@ -26,13 +24,14 @@ const FORMATS: FormatOption<ExportFormat>[] = [
   { format: "trlx", label: "TRLx", about: "Samples and rewards." },
 ];
 
+const NOTHING =
+  "Nothing in the log fits: no answer, or none that was rated so that it makes a row.";
+
 export function AllLogs({ onDone }: { onDone: () => void }) {
   const isAdmin = useStore(me, (known) => known?.role === "admin");
   const [format, setFormat] = useState<ExportFormat>("jsonl");
   const [thinking, setThinking] = useState(true);
   const [query, setQuery] = useState<FeedbackQuery>({});
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<string | null>(null);
   if (!isAdmin) {
     return (
       <Note kind="warn" action={<AdminKeyButton />}>
@@ -41,24 +40,10 @@ export function AllLogs({ onDone }: { onDone: () => void }) {
     );
   }
 
-  const save = async () => {
-    setBusy(true);
-    setError(null);
-    try {
-      const content = await exportLogs(format, thinking ? "keep" : "strip", asked(query));
-      if (content.size === 0) {
-        setError("Nothing in the log fits: no answer, or none that was rated so that it makes a row.");
-      } else {
-        const name = nameOf(format);
-        download(name, content);
-        showToast(`Saved ${name}`);
-        onDone();
-      }
-    } catch (failure) {
-      setError(describeError(failure));
-    }
-    setBusy(false);
-  };
+  const make = async () => ({
+    name: nameOf(format),
+    content: await exportLogs(format, thinking ? "keep" : "strip", asked(query)),
+  });
 
   return (
     <div className="flex flex-col gap-4">
@@ -67,12 +52,7 @@ export function AllLogs({ onDone }: { onDone: () => void }) {
         <Switch label="With the model’s thinking" checked={thinking} onChange={setThinking} />
       )}
       <LogFilters query={query} onChange={setQuery} />
-      {error && <Note kind="bad">{error}</Note>}
-      <div className="sticky -bottom-5 -mb-5 bg-raised pt-1 pb-5">
-        <Button kind="primary" className="w-full" icon="download" disabled={busy} onClick={() => void save()}>
-          {busy ? "Making the file…" : "Save all logs"}
-        </Button>
-      </div>
+      <SaveFile label="Save all logs" make={make} emptyReason={NOTHING} onDone={onDone} />
     </div>
   );
 }

@@ -11,15 +11,9 @@ import { chatMessages } from "./conversation";
 import { fileName } from "./download";
 import { markdownOf } from "./markdown";
 import { pairsOf } from "./pairs";
+import type { MadeFile } from "./SaveFile";
 
 export type ChatFormat = "markdown" | "jsonl" | "dpo";
-
-export interface MadeFile {
-  name: string;
-  content: Blob;
-  /** What is in it, for the person. */
-  told: string;
-}
 
 const MOST_STATES = 1000;
 

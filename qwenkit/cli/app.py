@@ -22,6 +22,7 @@ SUMMARIES = {
     "serve": "Serve a model over HTTP: the OpenAI API and more.",
     "chat": "Chat with a model in the terminal.",
     "mcp": "Use MCP servers' tools, and be an MCP server.",
+    "ide": "Configure editors for a running server.",
     "model": "Fetch, list, inspect, convert and load models.",
     "lora": "Load, convert and merge LoRA adapters.",
     "finetune": "Teach a model from data: adapters, or all of its weights.",

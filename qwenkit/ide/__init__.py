@@ -1,0 +1,1 @@
+"""Configurations of editors that talk to a qwenkit server."""

@@ -1,35 +1,31 @@
-"""`/v1/chat/completions`: schema → stream_chat → chunks or one answer.
-
-With tools of MCP servers it is schema → stream_rounds, which asks `stream_chat` round by round.
-What is answered is taken down on the way (`chat_record.py`).
-"""
+"""`/v1/chat/completions`: schema → answer_events → chunks or one answer."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from qwenkit.chat.completion import ChatModel, ChatOptions, OnPrepared, collect, stream_chat
+from qwenkit.chat.completion import ChatModel, ChatOptions, collect
 from qwenkit.chat.events import ChatEvent
-from qwenkit.mcp.client import McpConnections, ToolResult
-from qwenkit.mcp.client.results import cut
-from qwenkit.mcp.rounds import RoundEvent, ToolEnded, ToolStarted, stream_rounds
+from qwenkit.mcp.client import McpConnections
+from qwenkit.mcp.rounds import RoundEvent, ToolEnded, ToolStarted
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.openai import generation
 from qwenkit.server.openai.adapter_choice import chosen_model
+from qwenkit.server.openai.answers import ChatCompletion
 from qwenkit.server.openai.asked import asked_by
 from qwenkit.server.openai.chat_answer import answer_json
 from qwenkit.server.openai.chat_chunks import ChatChunks
+from qwenkit.server.openai.chat_events import answer_events
 from qwenkit.server.openai.chat_record import ChatRecord
 from qwenkit.server.openai.conversation import chat_options
 from qwenkit.server.openai.mcp_tools import (
+    WAKE_S,
     ChosenTools,
     choose_tools,
     done_json,
@@ -44,13 +40,15 @@ from qwenkit.server.recording import Recorder
 from qwenkit.server.serving import ServingNow
 from qwenkit.server.sse import DONE, EventStream
 
-WAKE_S = 2.0
-"""How long a request waits for an MCP server that is down."""
-
 router = APIRouter(tags=["chat"], route_class=StrictRoute)
 
 
-@router.post("/v1/chat/completions", summary="Answer a conversation", response_model=None)
+@router.post(
+    "/v1/chat/completions",
+    summary="Answer a conversation",
+    response_model=None,
+    responses={200: {"model": ChatCompletion}},
+)
 async def chat_completions(
     body: ChatBody, request: Request, serving: ServingNow
 ) -> Response | dict[str, Any]:
@@ -97,71 +95,19 @@ async def _events(
     record: ChatRecord,
 ) -> AsyncGenerator[RoundEvent]:
     messages = with_earlier_calls(body.messages)
-    events: AsyncGenerator[RoundEvent]
-    if chosen.ours:
-        rounds = _rounds(model, messages, body, options, chosen, connections, record)
-        events = record.rounds(rounds)
-    else:
-        events = record.answer(partial(_answer, model, messages, chosen.functions, options))
+    events = answer_events(
+        model,
+        messages,
+        options,
+        chosen,
+        connections,
+        record,
+        max_calls=body.max_tool_calls,
+    )
     with generation.spelled_as(body):
         async with aclosing(events):
             async for event in events:
                 yield event
-
-
-def _answer(
-    model: ChatModel,
-    messages: Sequence[Mapping[str, Any]],
-    tools: Sequence[Mapping[str, Any]],
-    options: ChatOptions,
-    on_prepared: OnPrepared | None,
-) -> AsyncGenerator[ChatEvent]:
-    return stream_chat(model, messages, tools, options, on_prepared=on_prepared)
-
-
-def _rounds(
-    model: ChatModel,
-    messages: Sequence[Mapping[str, Any]],
-    body: ChatBody,
-    options: ChatOptions,
-    chosen: ChosenTools,
-    connections: McpConnections,
-    record: ChatRecord,
-) -> AsyncGenerator[RoundEvent]:
-    def ask(
-        messages: Sequence[Mapping[str, Any]], *, first: bool, last: bool, n_spent: int
-    ) -> AsyncGenerator[ChatEvent]:
-        now = options if first else _later(options, n_spent)
-        if last:
-            now = replace(now, tool_choice="none")
-        return record.round(partial(_answer, model, messages, chosen.functions, now))
-
-    # A result that fills the context would leave no room for the answer to it.
-    most = model.engine.capabilities.n_ctx // 2
-
-    async def call(name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        result = await connections.call(name, arguments)
-        return replace(result, text=cut(result.text, most))
-
-    return stream_rounds(
-        ask,
-        messages,
-        chosen.ours,
-        call,
-        max_tokens=options.max_tokens,
-        max_calls=body.max_tool_calls,
-    )
-
-
-def _later(options: ChatOptions, n_spent: int) -> ChatOptions:
-    """What holds after the first round: a call that was required has been made."""
-    most = options.max_tokens
-    return replace(
-        options,
-        tool_choice="none" if options.tool_choice == "none" else "auto",
-        max_tokens=None if most is None else most - n_spent,
-        continue_final_message=False,
-    )
 
 
 async def _whole(

@@ -24,8 +24,9 @@ from qwenkit.feedback.capture import TextCapture, form_json
 from qwenkit.feedback.records import RequestOptions
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
-from qwenkit.server.openai import generation
+from qwenkit.server.openai import fill_in, generation
 from qwenkit.server.openai.adapter_choice import chosen_model
+from qwenkit.server.openai.answers import TextCompletion
 from qwenkit.server.openai.asked import asked_by
 from qwenkit.server.openai.completion_answer import CompletionAnswer, Echo
 from qwenkit.server.openai.fan_in import fan_in
@@ -34,25 +35,23 @@ from qwenkit.server.openai.wire import Envelope, make_id
 from qwenkit.server.recording import Recorder, recorded_texts
 from qwenkit.server.serving import ServingNow
 from qwenkit.server.sse import DONE, EventStream
+from qwenkit.server.telemetry.generation import traced_texts
 from qwenkit.server.tokenizing import check_ids, decode, encode
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's, for this endpoint."""
 MAX_CHOICES = 128
 """Of all prompts of a request together."""
-FIM_STOPS = (
-    "<|fim_prefix|>",
-    "<|fim_suffix|>",
-    "<|fim_middle|>",
-    "<|fim_pad|>",
-    "<|repo_name|>",
-    "<|file_sep|>",
-)
 
 router = APIRouter(tags=["completions"], route_class=StrictRoute)
 
 
-@router.post("/v1/completions", summary="Continue a text", response_model=None)
+@router.post(
+    "/v1/completions",
+    summary="Continue a text",
+    response_model=None,
+    responses={200: {"model": TextCompletion}},
+)
 async def completions(
     body: CompletionBody, request: Request, serving: ServingNow
 ) -> Response | dict[str, Any]:
@@ -68,7 +67,7 @@ async def completions(
     answer = CompletionAnswer(
         _envelope(model, answer_id), n=generation.n_choices(body), echoes=echoes
     )
-    events = _events(body, model, requests)
+    events = traced_texts(_events(body, model, requests), model, requests)
     recorder: Recorder = request.app.state.recorder
     if recorder.wants(body.store):
         texts = [*zip(_texts(body, prompts, model), requests, strict=True)]
@@ -134,14 +133,21 @@ def _requests(
         sampling=_sampling(body, tokenizer),
         n=n,
         stop=generation.stops(body),
-        stop_tokens=_fim_stops(tokenizer) if body.suffix is not None else frozenset(),
         ignore_eos=bool(body.ignore_eos),
         logprobs=body.logprobs,
         prompt_logprobs=bool(body.echo) and body.logprobs is not None,
         grammar=_grammar(body),
         adapter=model.adapter,
     )
-    return [replace(template, prompt=tuple(prompt)) for prompt in prompts]
+    gap_stops = fill_in.stop_tokens(tokenizer)
+    return [
+        replace(
+            template,
+            prompt=tuple(prompt),
+            stop_tokens=gap_stops if fill_in.has_gap(tokenizer, prompt) else frozenset(),
+        )
+        for prompt in prompts
+    ]
 
 
 def _texts(body: CompletionBody, prompts: list[list[int]], model: ChatModel) -> list[str]:
@@ -203,28 +209,8 @@ async def _raw(prompt: str | list[int], tokenizer: Tokenizer) -> list[int]:
 async def _fill_in(prompt: str | list[int], suffix: str, tokenizer: Tokenizer) -> list[int]:
     if not isinstance(prompt, str):
         raise InvalidRequest("suffix needs a prompt that is text", param="suffix")
-    # Only the marks are control tokens: code that holds their spelling stays text.
-    return [
-        _mark(tokenizer, "<|fim_prefix|>"),
-        *await encode(tokenizer, prompt, special=False),
-        _mark(tokenizer, "<|fim_suffix|>"),
-        *await encode(tokenizer, suffix, special=False),
-        _mark(tokenizer, "<|fim_middle|>"),
-    ]
-
-
-def _mark(tokenizer: Tokenizer, text: str) -> int:
-    token = tokenizer.token_id(text)
-    if token is None:
-        raise InvalidRequest(
-            f"the model has no token {text}, so it can't fill in before a suffix", param="suffix"
-        )
-    return token
-
-
-def _fim_stops(tokenizer: Tokenizer) -> frozenset[int]:
-    ids = (tokenizer.token_id(text) for text in FIM_STOPS)
-    return frozenset(token for token in ids if token is not None)
+    gap = await fill_in.gap(tokenizer, prompt, suffix)
+    return fill_in.prompt(tokenizer, gap, param="suffix")
 
 
 def _echoes(body: CompletionBody, prompts: list[list[int]], model: ChatModel) -> list[Echo]:

@@ -13,8 +13,10 @@ from qwenkit.backends.base import FloatArray, IntArray, Tokenizer
 from qwenkit.errors import InvalidRequest
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
+from qwenkit.server.openai.answers import EmbeddingList
 from qwenkit.server.openai.schema import MAX_NAME, says
 from qwenkit.server.serving import ServingNow
+from qwenkit.server.telemetry.generation import embedding_span
 from qwenkit.server.tokenizing import check_ids, encode
 
 MAX_TEXTS = 2048
@@ -43,7 +45,12 @@ class EmbeddingBody(BaseModel):
     """`base64` is of little-endian float32."""
 
 
-@router.post("/v1/embeddings", summary="Texts to vectors", response_model=None)
+@router.post(
+    "/v1/embeddings",
+    summary="Texts to vectors",
+    response_model=None,
+    responses={200: {"model": EmbeddingList}},
+)
 async def embeddings(body: EmbeddingBody, request: Request, serving: ServingNow) -> dict[str, Any]:
     """OpenAI's embeddings API; every vector has length 1."""
     model = serving.named(body.model)
@@ -55,8 +62,9 @@ async def embeddings(body: EmbeddingBody, request: Request, serving: ServingNow)
             f"dimensions is {body.dimensions}; it must be from 1 to {n_embd}", param="dimensions"
         )
     texts = await _texts(body.input, model.engine.tokenizer)
-    vectors = await unless_disconnected(request, model.engine.embed(texts))
     n_tokens = sum(map(len, texts))
+    with embedding_span(model, n_tokens=n_tokens, n_dimensions=body.dimensions or n_embd):
+        vectors = await unless_disconnected(request, model.engine.embed(texts))
     return {
         "object": "list",
         "data": [

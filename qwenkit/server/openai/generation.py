@@ -80,7 +80,8 @@ def stops(body: GenerationBody) -> tuple[str, ...]:
 def max_tokens(body: GenerationBody) -> int | None:
     """The longest answer that a body asks for."""
     value: int | None = _given(body, "max_tokens")
-    return value
+    unlimited = value == -1 and _spelling(body, "max_tokens") == "n_predict"
+    return None if unlimited else value
 
 
 def wants_usage(body: GenerationBody) -> bool:
@@ -145,7 +146,8 @@ _FORMS: dict[str, Callable[[Any], Grammar | JsonSchema]] = {
 }
 # What a field may also be called; the first one that a body names counts.
 _SPELLINGS = {
-    "max_tokens": ("max_completion_tokens", "max_tokens"),
+    "max_tokens": ("max_completion_tokens", "max_tokens", "n_predict"),
+    "n": ("n_cmpl", "n"),
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
     "top_logprobs": ("top_logprobs", "logprobs"),
     "messages": ("messages", "prompt"),

@@ -18,6 +18,8 @@ from qwenkit.mcp.client.results import ToolResult
 from qwenkit.mcp.rounds import ToolEnded, ToolStarted, turn_messages
 
 JsonObject = dict[str, Any]
+WAKE_S = 2.0
+"""How long a request waits for an MCP server that is down."""
 _FOREIGN = ("server_url", "connector_id", "authorization", "headers", "tunnel_id")
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import APIRouter
 
 from qwenkit.engine.adapters import Adapter
+from qwenkit.server.openai.answers import Model, ModelList
 from qwenkit.server.serving import Lease, ServingNow
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", summary="The served models")
+@router.get("/v1/models", summary="The served models", responses={200: {"model": ModelList}})
 async def list_models(serving: ServingNow) -> dict[str, Any]:
     """The model and its adapters, as OpenAI lists them."""
     adapters = (_adapter_json(adapter, serving) for adapter in serving.adapters)
@@ -20,7 +21,9 @@ async def list_models(serving: ServingNow) -> dict[str, Any]:
 
 
 # The id may hold slashes (`Qwen/Qwen3-8B`).
-@router.get("/v1/models/{model_id:path}", summary="One served model")
+@router.get(
+    "/v1/models/{model_id:path}", summary="One served model", responses={200: {"model": Model}}
+)
 async def get_model(model_id: str, serving: ServingNow) -> dict[str, Any]:
     """The model or adapter of that name or alias; 404 when there is none."""
     model = serving.named(model_id)

@@ -90,6 +90,8 @@ class GenerationBody(_Body):
     """Answers to write for a prompt."""
     max_tokens: int | None = None
     """Most tokens to write."""
+    n_predict: int | None = None
+    """The same, as llama-server spells it; -1 is no limit, and 0 only computes the prompt."""
     stop: Stop | None = None
     """Strings that end the answer and are not part of it."""
     seed: int | None = None

@@ -27,6 +27,7 @@ from qwenkit.engine.observer import Observer
 from qwenkit.errors import ModelCorrupt, ModelNotFound
 from qwenkit.models.progress import ProgressFactory
 from qwenkit.server.app import create_app
+from qwenkit.server.connection import connection_with
 from qwenkit.server.reload import Fits
 from qwenkit.settings import ModelSpec, Settings
 
@@ -198,6 +199,20 @@ def models(backend: ScriptedBackend) -> Models:
     return Models(backend, max_queue=64)
 
 
+@pytest.fixture(scope="session")
+def make_shared_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FastAPI]:
+    """As `make_app`, for tests that share one application."""
+
+    def make(**settings: Any) -> FastAPI:
+        folder = tmp_path_factory.mktemp("shared")
+        models = Models(ScriptedBackend(ANSWERS, n_slots=4, n_ctx=8192))
+        given = {"qwenkit_home": folder / "home", "log_dir": folder / "logs", **settings}
+        settings = Settings(_env_file=None, **given)
+        return create_app(settings, load=models.load, fits=lambda spec, progress: True)
+
+    return make
+
+
 class Client(httpx.AsyncClient):
     """A client that can look behind the server's face, at `state`."""
 
@@ -247,12 +262,17 @@ def _is_ready(url: str) -> bool:
 
 
 @contextmanager
-def at_a_port(app: FastAPI) -> Iterator[str]:
+def at_a_port(app: FastAPI, *, client_timeout_s: float = 30.0) -> Iterator[str]:
     """The application behind a real socket; gives its URL."""
     sock = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, ws="none", http="h11", timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        http=connection_with(timeout_s=client_timeout_s),
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -267,7 +287,7 @@ def at_a_port(app: FastAPI) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def listening() -> Callable[[FastAPI], AbstractContextManager[str]]:
+def listening() -> Callable[..., AbstractContextManager[str]]:
     return at_a_port
 
 

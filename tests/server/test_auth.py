@@ -2,14 +2,15 @@ import re
 
 import pytest
 from fastapi import Depends
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from qwenkit.errors import InvalidSettings
-from qwenkit.server.auth import OPEN_PATHS, KeyRing, Role, require_admin
+from qwenkit.feedback.label_studio.client import SECRET_HEADER
+from qwenkit.server import openapi
+from qwenkit.server.auth import KeyRing, Role, require_admin
 
 pytestmark = pytest.mark.anyio
 
-OPEN_ROUTES = OPEN_PATHS | {"/assets/{name:path}"}
 KEYS = {"api_keys": "user-key,other-key", "admin_api_keys": "admin-key"}
 
 
@@ -22,65 +23,167 @@ def concrete(path):
     return re.sub(r"\{\w+\}", "x", path)
 
 
-async def test_every_route_needs_a_key_unless_it_is_named_open(make_app, run):
-    app = make_app(**KEYS)
-    refused, answered = set(), set()
-    async with run(app) as client:
-        for route in iter_route_contexts(app.routes):
-            assert "{" not in concrete(route.path), f"no example for {route.path}"
-            for method in route.methods:
-                reply = await client.request(method, concrete(route.path), json={})
-                (refused if reply.status_code == 401 else answered).add(route.path)
-    assert answered == OPEN_ROUTES
-    assert {"/v1/chat/completions", "/v1/models", "/tokenize", "/openapi.json"} <= refused
-
-
-USER_ROUTES = {
-    "/v1/feedback",
-    "/v1/feedback/ratings",
-    "/openapi.json",
-    "/v1/models",
-    "/v1/models/{model_id:path}",
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/tokenize",
-    "/detokenize",
-    "/apply-template",
-    "/lora-adapters",
-    "/metrics",
-    "/mcp",
-    "/v1/mcp/tools",
+OPEN = {
+    "/": "GET HEAD",
+    "/assets/{name:path}": "GET HEAD",
+    "/health": "GET",
+    "/healthz": "GET",
+    "/readyz": "GET",
+    "/v1/feedback/label-studio": "POST",
+    "/v1/me": "GET",
 }
+FOR_USERS = {
+    "/agent/assistants": "POST",
+    "/agent/assistants/count": "POST",
+    "/agent/assistants/search": "POST",
+    "/agent/assistants/{assistant_id}": "DELETE GET PATCH",
+    "/agent/assistants/{assistant_id}/graph": "GET",
+    "/agent/assistants/{assistant_id}/latest": "POST",
+    "/agent/assistants/{assistant_id}/schemas": "GET",
+    "/agent/assistants/{assistant_id}/subgraphs": "GET",
+    "/agent/assistants/{assistant_id}/subgraphs/{namespace}": "GET",
+    "/agent/assistants/{assistant_id}/versions": "POST",
+    "/agent/info": "GET",
+    "/agent/ok": "GET",
+    "/agent/runs": "POST",
+    "/agent/runs/batch": "POST",
+    "/agent/runs/cancel": "POST",
+    "/agent/runs/stream": "POST",
+    "/agent/runs/wait": "POST",
+    "/agent/runs/{run_id}/stream": "GET",
+    "/agent/threads": "POST",
+    "/agent/threads/count": "POST",
+    "/agent/threads/prune": "POST",
+    "/agent/threads/search": "POST",
+    "/agent/threads/{thread_id}": "DELETE GET PATCH",
+    "/agent/threads/{thread_id}/copy": "POST",
+    "/agent/threads/{thread_id}/history": "GET POST",
+    "/agent/threads/{thread_id}/runs": "GET POST",
+    "/agent/threads/{thread_id}/runs/stream": "POST",
+    "/agent/threads/{thread_id}/runs/wait": "POST",
+    "/agent/threads/{thread_id}/runs/{run_id}": "DELETE GET",
+    "/agent/threads/{thread_id}/runs/{run_id}/cancel": "POST",
+    "/agent/threads/{thread_id}/runs/{run_id}/join": "GET",
+    "/agent/threads/{thread_id}/runs/{run_id}/stream": "GET",
+    "/agent/threads/{thread_id}/state": "GET PATCH POST",
+    "/agent/threads/{thread_id}/state/checkpoint": "POST",
+    "/agent/threads/{thread_id}/state/{checkpoint_id}": "GET",
+    "/agent/threads/{thread_id}/stream": "GET",
+    "/apply-template": "POST",
+    "/detokenize": "POST",
+    "/infill": "POST",
+    "/lora-adapters": "GET",
+    "/mcp": "DELETE GET HEAD POST",
+    "/metrics": "GET",
+    "/openapi.json": "GET HEAD",
+    "/rerank": "POST",
+    "/tokenize": "POST",
+    "/v1/chat/completions": "POST",
+    "/v1/completions": "POST",
+    "/v1/embeddings": "POST",
+    "/v1/feedback": "POST",
+    "/v1/feedback/ratings": "GET",
+    "/v1/mcp/tools": "GET",
+    "/v1/messages": "POST",
+    "/v1/messages/count_tokens": "POST",
+    "/v1/models": "GET",
+    "/v1/models/{model_id:path}": "GET",
+    "/v1/rerank": "POST",
+    "/v1/responses": "POST",
+    "/v1/responses/input_tokens": "POST",
+    "/v1/responses/{response_id}": "DELETE GET",
+    "/v1/responses/{response_id}/cancel": "POST",
+    "/v1/responses/{response_id}/input_items": "GET",
+    "/v2/rerank": "POST",
+}
+FOR_ADMINS = {
+    "/admin/adapters": "GET POST",
+    "/admin/adapters/{name:path}": "DELETE",
+    "/admin/mcp/servers": "GET POST",
+    "/admin/mcp/servers/test": "POST",
+    "/admin/mcp/servers/{name:path}": "DELETE",
+    "/admin/mcp/servers/{name:path}/test": "POST",
+    "/admin/reload": "POST",
+    "/admin/status": "GET",
+    "/v1/feedback/answers": "GET",
+    "/v1/feedback/answers/{answer_id}": "GET",
+    "/v1/feedback/export": "GET",
+    "/v1/feedback/stats": "GET",
+    "/v1/load_lora_adapter": "POST",
+    "/v1/unload_lora_adapter": "POST",
+}
+NEEDED = {Role.NOBODY: OPEN, Role.USER: FOR_USERS, Role.ADMIN: FOR_ADMINS}
+"""Every route there is, by the least role that may call it; one that is not here fails the test."""
+CALLERS = {
+    "nobody": {},
+    "a wrong key": bearer("wrong-key"),
+    "a user": bearer("user-key"),
+    "an admin": bearer("admin-key"),
+}
+SERVERS = {
+    "no keys": ({}, dict.fromkeys(CALLERS, Role.ADMIN)),
+    "user keys": (
+        {"api_keys": "user-key"},
+        dict.fromkeys(CALLERS, Role.NOBODY) | {"a user": Role.USER},
+    ),
+    "admin keys": (
+        {"admin_api_keys": "admin-key"},
+        dict.fromkeys(CALLERS, Role.USER) | {"an admin": Role.ADMIN},
+    ),
+    "both": (
+        KEYS,
+        dict.fromkeys(CALLERS, Role.NOBODY) | {"a user": Role.USER, "an admin": Role.ADMIN},
+    ),
+}
+"""Settings, and what each caller is to such a server."""
 
 
-async def test_every_route_needs_an_admins_key_unless_it_is_named_a_users(make_app, run):
-    app = make_app(**KEYS)
-    refused, answered = set(), set()
-    async with run(app, **bearer("user-key")) as client:
-        for route in iter_route_contexts(app.routes):
-            for method in route.methods:
-                reply = await client.request(method, concrete(route.path), json={})
-                (refused if reply.status_code == 403 else answered).add(route.path)
-    agents = {path for path in answered if path.startswith("/agent/")}
-    assert {"/agent/threads", "/agent/runs/wait", "/agent/assistants/search"} <= agents
-    assert answered - OPEN_ROUTES - agents == USER_ROUTES
-    assert refused == {
-        "/admin/reload",
-        "/admin/status",
-        "/admin/adapters",
-        "/admin/adapters/{name:path}",
-        "/v1/load_lora_adapter",
-        "/v1/unload_lora_adapter",
-        "/admin/mcp/servers",
-        "/admin/mcp/servers/test",
-        "/admin/mcp/servers/{name:path}",
-        "/admin/mcp/servers/{name:path}/test",
-        "/v1/feedback/answers",
-        "/v1/feedback/answers/{answer_id}",
-        "/v1/feedback/export",
-        "/v1/feedback/stats",
+def routes_of(app):
+    """Every method of every route; a mounted application would stand there as `*`."""
+    return [
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        for method in sorted(route.methods or {"*"})
+    ]
+
+
+def listed_routes():
+    return {
+        (method, path): needed
+        for needed, routes in NEEDED.items()
+        for path, methods in routes.items()
+        for method in methods.split()
     }
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_every_route_is_for_those_of_its_role_and_for_nobody_else(make_app, run, server):
+    settings, roles = SERVERS[server]
+    app = make_app(**settings, label_studio_webhook_secret="shared")
+    app.openapi_schema = {}  # a second of work, and no matter here
+    listed = listed_routes()
+    assert set(routes_of(app)) == set(listed)
+    wrong = []
+    async with run(app, **{SECRET_HEADER: "shared"}) as client:
+        for (method, path), needed in listed.items():
+            for caller, role in roles.items():
+                reply = await client.request(
+                    method, concrete(path), json={}, headers=CALLERS[caller]
+                )
+                refusal = 401 if role is Role.NOBODY else 403
+                expected = {200} if role >= needed else {refusal}
+                got = {reply.status_code} if reply.status_code in (401, 403) else {200}
+                if got != expected:
+                    wrong.append((caller, method, path, reply.status_code))
+    assert wrong == []
+
+
+def test_the_document_tells_each_routes_role(make_app):
+    listed = listed_routes()
+    for route in iter_route_contexts(make_app(**KEYS).routes):
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema:
+            for method in route.methods:
+                assert openapi.role_of(route) is listed[method, route.path], route.path
 
 
 async def test_a_path_that_is_no_route_does_not_tell_so_without_a_key(make_app, run):

@@ -223,9 +223,17 @@ async def test_a_bug_while_settings_are_taken_on_is_logged(caplog):
 
 async def test_what_only_a_restart_can_change_is_named(start, caplog):
     async with start() as client:
-        await take_on(client, port=9, cors_origins="https://ui.example")
+        await take_on(
+            client,
+            port=9,
+            cors_origins="https://ui.example",
+            client_timeout_s=9,
+            langfuse_release="b",
+        )
     warned = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert sorted(text.split()[0] for text in warned) == ["CORS_ORIGINS", "PORT"]
+    assert sorted(text.split()[0] for text in warned) == [
+        *("CLIENT_TIMEOUT_S", "CORS_ORIGINS", "LANGFUSE_RELEASE", "PORT")
+    ]
 
 
 SERVER = textwrap.dedent(

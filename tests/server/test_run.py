@@ -47,7 +47,8 @@ SERVER = textwrap.dedent(
                 print("held" if backend.wait_until_held() else "idle", flush=True)
 
     threading.Thread(target=take_orders, daemon=True).start()
-    settings = Settings(_env_file=None, port=0, **arguments.get("settings", {}))
+    given = {"log_level": "warning", **arguments.get("settings", {})}
+    settings = Settings(_env_file=None, port=0, **given)
     try:
         say = lambda info: print(json.dumps(asdict(info)), flush=True)
         serve(settings, on_ready=say, load=load)

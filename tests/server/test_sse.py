@@ -33,8 +33,8 @@ class Connection:
         return [message["body"] for message in self.sent[1:] if message["body"]]
 
 
-async def play(chunks, connection, *, ping_s=30.0):
-    response = EventStream(chunks, ping_s=ping_s)
+async def play(chunks, connection, *, ping_s=30.0, ping=PING):
+    response = EventStream(chunks, ping_s=ping_s, ping=ping)
     await response({"type": "http"}, connection.receive, connection.send)
 
 
@@ -94,13 +94,14 @@ async def test_a_bug_in_mid_stream_shows_an_id_and_no_detail(events, caplog):
     assert error["message"].split()[-1] in caplog.text
 
 
-async def test_silence_is_filled_with_pings_before_the_first_chunk_and_after_it():
+@pytest.mark.parametrize("ping", [PING, b'event: ping\ndata: {"type":"ping"}\n\n'])
+async def test_silence_is_filled_with_pings_before_the_first_chunk_and_after_it(ping):
     pinged = asyncio.Event()
 
     class Pinged(Connection):
         async def send(self, message):
             await super().send(message)
-            if message.get("body") == PING:
+            if message.get("body") == ping:
                 pinged.set()
 
     async def chunks():
@@ -111,11 +112,11 @@ async def test_silence_is_filled_with_pings_before_the_first_chunk_and_after_it(
         yield DONE
 
     connection = Pinged()
-    await asyncio.wait_for(play(chunks(), connection, ping_s=0.01), 10)
+    await asyncio.wait_for(play(chunks(), connection, ping_s=0.01, ping=ping), 10)
     writes = connection.writes
-    assert writes[0] == PING
+    assert writes[0] == ping
     assert writes[-1].endswith(DONE)
-    assert PING in writes[writes.index(b"data: 1\n\n") :]
+    assert ping in writes[writes.index(b"data: 1\n\n") :]
 
 
 async def test_a_client_that_goes_away_closes_the_generator():

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from errors_page import errors_page
+from hardware_page import hardware_page
+from http_page import http_page
+from metrics_page import metrics_page
 from pydantic.fields import FieldInfo
+from python_page import python_page
 
 from qwenkit.cli.app import SUMMARIES, app, load_command
 from qwenkit.settings import Settings
@@ -40,6 +45,8 @@ EXIT_CODES = """## Exit codes
 | 4 | A model can't be found, fetched or read. |
 | 5 | The engine failed or is out of memory. |
 | 6 | Serving failed, or another server did. |
+| 7 | The log of answers and ratings failed. |
+| 10, 11 | `improve`: the adapter is not better; there are too few ratings. |
 | 130 | Ctrl-C. |"""
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most"}
 
@@ -47,8 +54,8 @@ BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most"}
 def cli_page() -> str:
     """The page on all commands: what `--help` prints."""
     parts = [
-        f"<!-- {MADE_BY} -->",
         "# Commands",
+        f"<!-- {MADE_BY} -->",
         CLI_INTRODUCTION,
     ]
     root: Any = typer.main.get_command(app)
@@ -78,8 +85,8 @@ def _command_part(title: str, command: Any, parent: Any) -> Iterator[str]:
 def settings_page() -> str:
     """The page on all settings."""
     parts = [
-        f"<!-- {MADE_BY} -->",
         "# Settings",
+        f"<!-- {MADE_BY} -->",
         SETTINGS_INTRODUCTION,
     ]
     for name, field in Settings.model_fields.items():
@@ -121,6 +128,11 @@ def _spelled(default: object) -> str:
 PAGES = {
     ROOT / "docs/reference/cli.md": cli_page,
     ROOT / "docs/reference/settings.md": settings_page,
+    ROOT / "docs/reference/metrics.md": metrics_page,
+    ROOT / "docs/concepts/hardware.md": hardware_page,
+    ROOT / "docs/reference/http.md": http_page,
+    ROOT / "docs/reference/errors.md": errors_page,
+    ROOT / "docs/reference/python.md": python_page,
     ROOT / ".env.example": env_example,
 }
 

@@ -16,8 +16,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 BUILD = {"CMAKE_ARGS": os.environ.get("CMAKE_ARGS", "-DLLAVA_BUILD=OFF")}
 
 
-USUAL = "not parity and not slow and not node and not browser and not label_studio"
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
+APART = ("browser", "deploy", "guides", "label_studio", "node", "parity", "ray", "slow")
+USUAL = " and ".join(f"not {marker}" for marker in APART)
 NODE_PACKAGES = (
+    "@continuedev/config-yaml@1.42.0",
+    "@continuedev/openai-adapters@1.37.0",
     "@langchain/langgraph-sdk",
     "@modelcontextprotocol/conformance",
     "@modelcontextprotocol/inspector",
@@ -48,6 +52,7 @@ def tests(session: nox.Session) -> None:
     install(session, "test")
     session.run(
         "pytest",
+        *TWO_AT_ONCE,
         "-m",
         USUAL,
         "--cov",
@@ -60,7 +65,8 @@ def tests(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Numbers against transformers in float32; installs torch."""
     install(session, "test", "parity")
-    session.run("pytest", "-m", "parity and not slow", *session.posargs)
+    wanted = "parity and not slow and not guides"
+    session.run("pytest", *TWO_AT_ONCE, "-m", wanted, *session.posargs)
 
 
 @nox.session
@@ -95,7 +101,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def node(session: nox.Session) -> None:
-    """Programs of others, from npm: SDKs, MCP's own servers, inspector and conformance suite.
+    """Programs of others, from npm: SDKs, Continue's packages, MCP's own servers and suites.
 
     Node 22 or newer must be on PATH; `NODE_MODULES` names a folder that has them already.
     """
@@ -135,6 +141,43 @@ def label_studio(session: nox.Session) -> None:
         *session.posargs,
         env={"LABEL_STUDIO_COMMAND": f"{server}/label-studio"},
     )
+
+
+@nox.session
+def guides(session: nox.Session) -> None:
+    """Guides as scripts, on the demo model; those that train are `slow`, and need torch."""
+    install(session, "test")
+    session.run("pytest", "tests/docs", "-m", "guides and not parity", *session.posargs)
+
+
+@nox.session
+def deploy(session: nox.Session) -> None:
+    """Dockerfiles, Compose files, dashboards and alerts, checked by the programs they are for.
+
+    docker-compose, promtool and prometheus must be on PATH: Debian's packages `docker-compose` and
+    `prometheus` bring them.
+    """
+    install(session, "test", "deploy")
+    session.run("python", "compose/monitoring/dashboards.py", "--check")
+    session.run("pytest", "tests/deploy", "-m", "deploy and not slow", *session.posargs)
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Replicas of a server on Ray Serve, started, killed and replaced on this machine."""
+    install(session, "test")
+    session.install(*PYPROJECT["project"]["optional-dependencies"]["ray"])
+    session.run("pytest", "tests/cluster", "-m", "ray and not slow", *session.posargs)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities in what is installed; asks PyPI's and npm's advisory services."""
+    install(session)
+    session.install("pip-audit")
+    session.run("pip-audit", "--skip-editable", *session.posargs)
+    with session.chdir("qwenkit/ui/web"):
+        session.run("npm", "audit", "--omit=dev", external=True)
 
 
 @nox.session

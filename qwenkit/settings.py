@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -93,6 +93,48 @@ class LogAnswers(StrEnum):
     OFF = "off"
 
 
+class ResponsesStore(StrEnum):
+    """Where responses are kept."""
+
+    AUTO = "auto"
+    DISK = "disk"
+    MEMORY = "memory"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """Forms of the server's log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """What of the server's log is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class OtlpProtocol(StrEnum):
+    """Ways to send traces."""
+
+    HTTP = "http/protobuf"
+
+
+class TracesSampler(StrEnum):
+    """Ways to choose what is traced, as OpenTelemetry names them."""
+
+    ALWAYS_ON = "always_on"
+    ALWAYS_OFF = "always_off"
+    RATIO = "traceidratio"
+    PARENT_OR_ON = "parentbased_always_on"
+    PARENT_OR_OFF = "parentbased_always_off"
+    PARENT_OR_RATIO = "parentbased_traceidratio"
+
+
 class ConvertDtype(StrEnum):
     """Number formats that safetensors are converted to."""
 
@@ -162,6 +204,27 @@ class LangfuseSpec:
     timeout_s: float = 5.0
     flush_at: int = 64
     flush_interval_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySpec:
+    """Where traces go and what they say of the server; what `Settings.telemetry_spec` makes.
+
+    Args:
+        endpoint: Takes traces by OTLP over HTTP.
+        headers: Sent along, keys among them.
+        service_name: What the server is called.
+        resource: More that is said of it.
+        sampler: What is traced, as OpenTelemetry names it.
+        ratio: The share that is traced, where the sampler takes one.
+    """
+
+    endpoint: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    service_name: str = "qwenkit"
+    resource: tuple[tuple[str, str], ...] = ()
+    sampler: str = TracesSampler.PARENT_OR_ON.value
+    ratio: float = 1.0
 
 
 class Settings(BaseSettings):
@@ -263,6 +326,10 @@ class Settings(BaseSettings):
     """Web origins besides the server's own that may call it from a browser, separated by commas."""
     max_request_bytes: int = Field(default=8 * 2**20, ge=1024)
     """Largest request body in bytes; a larger one is answered with 413."""
+    client_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that a client may take to send a request's headers, and to send its body (longer for
+    a large one that keeps coming), and that it may leave an answer unread; then its connection is
+    closed."""
     sse_ping_s: float = Field(default=15.0, gt=0)
     """Seconds of silence after which a stream gets a keep-alive comment."""
     drain_timeout_s: float = Field(default=30.0, ge=0)
@@ -286,6 +353,17 @@ class Settings(BaseSettings):
     thinking_budget: int | None = Field(default=None, ge=0)
     """Most thinking tokens of an answer whose request names no budget."""
 
+    # Responses
+    responses_store: ResponsesStore = ResponsesStore.AUTO
+    """Where the answers of /v1/responses are kept, so that a client can go on from them: `disk`, in
+    LOG_DIR/responses.sqlite; `memory`, till the server ends; `off` keeps none. `auto` takes `disk`,
+    or `memory` where LOG_ANSWERS or LOG_REDACT keeps some of what is said from being written when
+    the server starts."""
+    responses_keep_days: float = Field(default=30.0, gt=0, le=36_500)
+    """Days that a response is kept after it was last gone on from."""
+    responses_max_mb: int = Field(default=256, ge=1, le=1_048_576)
+    """Most MiB of responses that are kept; those that have not been used for longest go first."""
+
     # Agent
     database_url: SecretStr | None = None
     """Where the agent keeps its threads: `postgresql://user:password@host/database`, or
@@ -308,6 +386,36 @@ class Settings(BaseSettings):
     # Files
     log_dir: Path = Path("logs")
     """Where logs are written."""
+
+    # The server's log
+    log_format: LogFormat = LogFormat.TEXT
+    """How `serve` writes its log to stderr: `text` for people, or `json`, an object a line."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least that is written: `debug`, `info`, `warning` or `error`. `info` has a line for every
+    answer, without what was said; `debug` also for those to load balancers and Prometheus."""
+
+    # Traces
+    otel_exporter_otlp_endpoint: str | None = None
+    """OpenTelemetry collector that `serve` sends traces to, by OTLP over HTTP:
+    `http://127.0.0.1:4318`. Needs the extra `otel`. Empty traces nothing."""
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    """The same with its path, such as `/v1/traces`; wins over OTEL_EXPORTER_OTLP_ENDPOINT."""
+    otel_exporter_otlp_headers: SecretStr | None = None
+    """Headers for the collector, `name=value` separated by commas and percent-encoded."""
+    otel_exporter_otlp_protocol: OtlpProtocol = OtlpProtocol.HTTP
+    """How traces are sent; `http/protobuf` is the one way that there is."""
+    otel_service_name: str = "qwenkit"
+    """What the server is called in traces."""
+    otel_resource_attributes: str = ""
+    """More that traces say of the server, `name=value` separated by commas:
+    `deployment.environment.name=production`."""
+    otel_traces_sampler: TracesSampler = TracesSampler.PARENT_OR_ON
+    """What is traced: `always_on`, `always_off`, `traceidratio`; or `parentbased_` and one of
+    these, to do as the caller's `traceparent` says where there is one."""
+    otel_traces_sampler_arg: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that `traceidratio` traces."""
+    otel_sdk_disabled: bool = False
+    """`true` traces nothing, whatever the other settings."""
 
     # Feedback
     log_answers: LogAnswers = LogAnswers.FULL
@@ -348,6 +456,21 @@ class Settings(BaseSettings):
     """Most records that are sent to Langfuse together."""
     langfuse_flush_interval: float = Field(default=5.0, gt=0, le=600)
     """Most seconds that a record waits for others before it is sent to Langfuse."""
+
+    # Ray
+    ray_replicas: int = Field(default=2, ge=1, le=1024)
+    """Replicas of the model that `qwenkit serve --ray` runs, or at least runs."""
+    ray_max_replicas: int | None = Field(default=None, ge=1, le=1024)
+    """Most replicas when there is much to do. Empty keeps their number as it is."""
+    ray_target_requests: float = Field(default=8.0, gt=0)
+    """Requests that a replica should have at once, waiting ones included; with more or fewer,
+    replicas are added or ended, as far as RAY_MAX_REPLICAS allows."""
+    ray_replica_cpus: float = Field(default=1.0, gt=0)
+    """Cores of a replica. It computes on as many threads where N_THREADS is not set."""
+    ray_replica_gpus: float = Field(default=0.0, ge=0)
+    """GPUs of a replica; 0.5 lets two share one."""
+    ray_doors: int = Field(default=1, ge=1, le=64)
+    """Processes that take requests and find replicas for them."""
 
     # Label Studio
     label_studio_url: str | None = None
@@ -491,6 +614,35 @@ class Settings(BaseSettings):
             )
         return public_key.get_secret_value(), secret_key.get_secret_value()
 
+    def telemetry_spec(self) -> TelemetrySpec | None:
+        """Where traces go; None where that is nowhere.
+
+        Raises:
+            InvalidSettings: The address is none, or a list has no `name=value` in it.
+        """
+        named = self.otel_exporter_otlp_traces_endpoint
+        base = self.otel_exporter_otlp_endpoint
+        if self.otel_sdk_disabled or not (named or base):
+            return None
+        endpoint = named or f"{(base or '').rstrip('/')}/v1/traces"
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" if named else "OTEL_EXPORTER_OTLP_ENDPOINT"
+            raise InvalidSettings(
+                f"{name} is no address of a server",
+                hint="such as http://127.0.0.1:4318, without keys in it",
+            )
+        secret = self.otel_exporter_otlp_headers
+        headers = "" if secret is None else secret.get_secret_value()
+        return TelemetrySpec(
+            endpoint=endpoint,
+            headers=_pairs(headers, "OTEL_EXPORTER_OTLP_HEADERS"),
+            service_name=self.otel_service_name,
+            resource=_pairs(self.otel_resource_attributes, "OTEL_RESOURCE_ATTRIBUTES"),
+            sampler=self.otel_traces_sampler.value,
+            ratio=self.otel_traces_sampler_arg,
+        )
+
     def model_spec(self) -> ModelSpec:
         """What to load, as a plain value for the layers below."""
         return ModelSpec(
@@ -518,3 +670,14 @@ class Settings(BaseSettings):
             onnx_precision=self.onnx_precision,
             onnx_decoder=self.onnx_decoder,
         )
+
+
+def _pairs(text: str, setting: str) -> tuple[tuple[str, str], ...]:
+    """`name=value,name=value`, percent-encoded. What is wrong is said without the values."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise InvalidSettings(
+            f"{setting} has a part that is no `name=value`",
+            hint="separate them by commas, and write a comma in a value as %2C",
+        )
+    return tuple((unquote(name.strip()), unquote(value.strip())) for name, _, value in pairs)

@@ -16,7 +16,7 @@ PACKAGE = Path(qwenkit.__file__).parent
 # import each other.
 LAYERS = (
     ("cli",),
-    ("doctor", "bench", "improve"),
+    ("doctor", "bench", "improve", "cluster", "ide"),
     ("server", "training"),
     ("agent",),
     ("mcp",),
@@ -40,7 +40,11 @@ RANK = {name: rank for rank, names in enumerate(reversed(LAYERS)) for name in na
 EXCEPTIONS = {
     # The values of a request are the engine's words; the backends never see them.
 }
-READS_SETTINGS = ("cli", "server/app.py", "server/rereading.py", "server/run.py", "settings.py")
+READS_SETTINGS = (
+    "cli",
+    *(f"server/{name}.py" for name in ("app", "plans", "rereading", "run")),
+    "settings.py",
+)
 
 
 def modules() -> list[Path]:

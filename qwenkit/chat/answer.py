@@ -91,7 +91,8 @@ class Answer:
         finish = ChatFinish(finished.reason.value)
         if finished.reason is FinishReason.STOP and parser.n_calls:
             finish = ChatFinish.TOOL_CALLS
-        yield ChoiceDone(finished.choice, finish, finished.n_tokens, finished.n_thinking)
+        n_tokens, n_thinking = finished.n_tokens, finished.n_thinking
+        yield ChoiceDone(finished.choice, finish, n_tokens, n_thinking, finished.stop)
 
     def _usage(self) -> Usage:
         return Usage(self._n_prompt, self._n_cached, self._n_completion, self._n_reasoning)

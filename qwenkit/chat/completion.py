@@ -35,6 +35,7 @@ from qwenkit.chat.presets import sampling
 from qwenkit.chat.result import CallResult, ChatResult, ChoiceResult, collect
 from qwenkit.chat.template import ChatTemplate, Prompt, encode_prompt
 from qwenkit.chat.thinking import ThinkingTokens, soft_switch, thinking_tokens
+from qwenkit.chat.watching import watch_of, watched
 from qwenkit.engine.adapters import Adapter
 from qwenkit.engine.engine import Engine
 from qwenkit.engine.request import ActiveAdapter, GenerationRequest, SamplingParams, Thinking
@@ -204,7 +205,7 @@ def prepare_chat(
     return PreparedChat(request, prompt, callable_, conversation, offered, options)
 
 
-async def stream_chat(
+def stream_chat(
     model: ChatModel,
     messages: Sequence[Message | Mapping[str, Any]],
     tools: Sequence[Tool | Mapping[str, Any]] = (),
@@ -224,7 +225,25 @@ async def stream_chat(
         EngineStopped: The engine is shutting down; before any event or after some.
         DecodeFailed: The runtime failed on this request.
     """
-    options = options or ChatOptions()
+    watch = watch_of(model)
+    if watch is None:
+        return _answer(model, messages, tools, options or ChatOptions(), on_prepared)
+
+    def tell(chat: PreparedChat) -> None:
+        watch.on_prepared(chat)
+        if on_prepared is not None:
+            on_prepared(chat)
+
+    return watched(_answer(model, messages, tools, options or ChatOptions(), tell), watch)
+
+
+async def _answer(
+    model: ChatModel,
+    messages: Sequence[Message | Mapping[str, Any]],
+    tools: Sequence[Tool | Mapping[str, Any]],
+    options: ChatOptions,
+    on_prepared: OnPrepared | None,
+) -> AsyncGenerator[ChatEvent, None]:
     # Tokenising a long conversation takes a while: it must not hold up the loop's other streams.
     chat = await asyncio.to_thread(prepare_chat, model, messages, tools, options)
     if on_prepared is not None:

@@ -131,12 +131,14 @@ class ChoiceDone:
         finish: Why it ended.
         n_completion: Tokens generated; 0 where that is not known.
         n_reasoning: Of them, tokens of thinking.
+        stop: The stop string that ended it, if one did.
     """
 
     choice: int
     finish: ChatFinish
     n_completion: int = 0
     n_reasoning: int = 0
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
 from importlib import resources
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.filters
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
@@ -34,6 +35,9 @@ _MAX_SOURCE = 1 << 20
 _MAX_GROWTH = 64
 _MIN_RENDERED = 1 << 20
 _MAX_FACTOR = 1000
+_MAX_PADDING = 100_000
+# A width in a format: "%100000d", "{:100000}", "{:.100000f}", "%*d".
+_WIDTH = re.compile(r"%[^%a-zA-Z]*(?:\d{5,}|\*)|\{[^{}]*:[^{}]*\d{5,}")
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
 _THINK, _END_THINK = "<think>", "</think>"
 _RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "enable_thinking"})
@@ -293,14 +297,44 @@ def _checked(extra: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, where a template can't multiply its way through the memory either."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call something, but no method of a string that pads it without measure."""
+        if isinstance(getattr(obj, "__self__", None), str):
+            _refuse_wide(*args, *kwargs.values())
+        return super().call(context, obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """A string's `format` as Jinja's sandbox has it, of a string without large widths."""
+        if isinstance(getattr(value, "__self__", None), str):
+            _refuse_wide_format(value)
+        return super().wrap_str_format(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "%":
+            _refuse_wide_text(left)
+            return super().call_binop(context, operator, left, right)
         for factor in (left, right):
             is_small = isinstance(factor, int | float) and abs(factor) <= _MAX_FACTOR
             if not is_small and not (operator == "*" and _is_short(factor)):
                 raise SecurityError(f"{operator} with an operand that is too large")
         return super().call_binop(context, operator, left, right)
+
+
+def _refuse_wide(*values: Any) -> None:
+    if any(isinstance(value, int) and abs(value) > _MAX_PADDING for value in values):
+        raise SecurityError("a text is padded to a width that is too large")
+
+
+def _refuse_wide_format(method: Any) -> None:
+    if method.__name__ in ("format", "format_map"):
+        _refuse_wide_text(method.__self__)
+
+
+def _refuse_wide_text(value: Any) -> None:
+    if isinstance(value, str) and _WIDTH.search(value):
+        raise SecurityError("a format has a width that is too large")
 
 
 def _is_short(value: Any) -> bool:
@@ -326,9 +360,28 @@ def _environment() -> _Sandbox:
         extensions=[jinja2.ext.loopcontrols, _Generation],
     )
     environment.filters["tojson"] = _to_json
+    for name in ("center", "indent", "wordwrap"):
+        environment.filters[name] = _measured(environment.filters[name])
+    environment.filters["format"] = _format
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment
+
+
+def _measured(pad: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that refuses widths without measure."""
+
+    @wraps(pad)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        _refuse_wide(*args, *kwargs.values())
+        return pad(*args, **kwargs)
+
+    return measured
+
+
+def _format(value: str, *args: Any, **kwargs: Any) -> str:
+    _refuse_wide_text(value)
+    return jinja2.filters.do_format(value, *args, **kwargs)
 
 
 def _to_json(

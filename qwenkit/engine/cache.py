@@ -98,7 +98,7 @@ class SlotCache:
 
     def __init__(self, backend: Backend, *, shelf_bytes: int = 0) -> None:
         self._backend = backend
-        self._shelf = Shelf(shelf_bytes if backend.capabilities.saves_states else 0)
+        self.shelf = Shelf(shelf_bytes if backend.capabilities.saves_states else 0)
         self._crowded = False
         self._caps = backend.capabilities
         self._cells = Cells(self._caps.n_cells)
@@ -106,6 +106,7 @@ class SlotCache:
         self._n_running = 0
         self._uses = 0
         self.n_evicted = 0
+        self.n_restored = 0
 
     @property
     def n_free(self) -> int:
@@ -170,6 +171,9 @@ class SlotCache:
         restored = self._restore(namespace, tokens[:n_reusable], beyond=length)
         if restored is not None:
             source, length = restored
+        elif source >= 0 and source not in self._residents:
+            # What was put aside to bring a state back, and could not be brought back, was this one.
+            source, length = self.match(namespace, tokens[:n_reusable])
         slot = source if restored is not None else self._vacate(source, length)
         if slot == source:
             resident = self._residents[slot]
@@ -213,7 +217,7 @@ class SlotCache:
         resident.tokens = resident.tokens[: resident.length].copy()
         self._touch(slot)
         self._crowded = True
-        self._shelf.forget_covered(resident.namespace, resident.tokens)
+        self.shelf.forget_covered(resident.namespace, resident.tokens)
         if resident.length == 0 or self._is_held_elsewhere(slot):
             self.drop(slot)
         else:
@@ -235,7 +239,7 @@ class SlotCache:
         for slot in range(self._caps.n_resident):
             self._backend.trim(slot, 0)
         self._residents.clear()
-        self._shelf.clear()
+        self.shelf.clear()
         self._n_running = 0
         self._cells = Cells(self._caps.n_cells)
 
@@ -284,9 +288,9 @@ class SlotCache:
     def _shelve(self, slot: int) -> None:
         resident = self._residents[slot]
         tokens = resident.tokens[: resident.length]
-        if self._caps.saves_states and not self._shelf.covers(resident.namespace, tokens):
+        if self._caps.saves_states and not self.shelf.covers(resident.namespace, tokens):
             state = self._backend.save_state(slot)
-            self._shelf.put(Shelved(resident.namespace, tokens.copy(), state))
+            self.shelf.put(Shelved(resident.namespace, tokens.copy(), state))
 
     def _restore(self, namespace: str, tokens: IntArray, *, beyond: int) -> tuple[int, int] | None:
         """Bring back the shelved state with the longest prefix, if it has much more than `beyond`.
@@ -294,7 +298,7 @@ class SlotCache:
         Returns:
             Its slot, parked, and the prefix's length; None where there is nothing to gain.
         """
-        shelved, length = self._shelf.match(namespace, tokens)
+        shelved, length = self.shelf.match(namespace, tokens)
         if shelved is None or length < beyond + _WORTH_RESTORING:
             return None
         slot = self._vacate(-1, 0)
@@ -304,6 +308,7 @@ class SlotCache:
         self._residents[slot] = Resident(
             namespace, shelved.tokens, self._cells.take(n), length=n, running=False
         )
+        self.n_restored += 1
         return slot, length
 
     def _is_running(self, slot: int) -> bool:

@@ -34,7 +34,7 @@ from qwenkit.backends.base import (
 )
 from qwenkit.engine.cache import SlotCache
 from qwenkit.engine.embedding import EmbeddingQueue
-from qwenkit.engine.observer import EngineSnapshot, Observer, SilentObserver
+from qwenkit.engine.observer import EngineSnapshot, Observer, Outcome, SilentObserver
 from qwenkit.engine.request import AdapterVersion, Event, Token
 from qwenkit.engine.sampling import log_probabilities
 from qwenkit.engine.scheduler import Scheduler, Work
@@ -160,6 +160,8 @@ class EngineLoop:
             self._thread.join(_ABORT_INTERVAL_S)
         self._speculator.close()
         self._backend.close()
+        # The loop is part of cycles, and its kept states are too large to wait for the collector.
+        self._cache.shelf.clear()
 
     def snapshot(self) -> EngineSnapshot:
         """Counts of this moment. Callable from any thread; they may be of a step's middle."""
@@ -173,6 +175,10 @@ class EngineLoop:
             n_cells=caps.n_cells,
             n_preempted=self._scheduler.n_preempted,
             n_evicted=self._cache.n_evicted,
+            n_restored=self._cache.n_restored,
+            n_shelved=len(self._cache.shelf),
+            shelf_bytes=self._cache.shelf.used_bytes,
+            max_shelf_bytes=self._cache.shelf.max_bytes,
         )
 
     def _load_adapter(self, version: str, path: Path) -> AdapterVersion:
@@ -277,7 +283,10 @@ class EngineLoop:
 
     def _admit(self) -> None:
         for sequence in self._scheduler.admit():
-            self._tasks[sequence].mark_started(sequence.n_computed)
+            task = self._tasks[sequence]
+            waited_s = task.mark_started(sequence.n_computed)
+            if waited_s is not None:
+                self._observer_of(task).on_started(waited_s)
 
     def _step(self, works: list[Work]) -> None:
         began = time.perf_counter()
@@ -338,7 +347,7 @@ class EngineLoop:
     def _advance(self, sequence: Sequence, task: Task, logits: FloatArray) -> None:
         ready = task.mark_prompt_done()
         if ready is not None:
-            self._observer_of(task).on_prompt(ready.n_prompt, ready.n_cached)
+            self._observer_of(task).on_prompt(ready.n_prompt, ready.n_cached, task.adapter)
             self._outbox.add(task, [ready])
         events = sequence.advance(logits)
         self._outbox.add(task, events)
@@ -390,7 +399,7 @@ class EngineLoop:
                 task.prompt_logprobs.append(log_probabilities(row, token, n_top=n_top, piece=piece))
 
     def _retire(self, sequence: Sequence, task: Task) -> None:
-        self._observer_of(task).on_choice_done(sequence.n_generated, sequence.outcome)
+        self._observe_end(sequence, task, sequence.outcome)
         self._release(sequence, task)
         if not task.sequences:
             self._outbox.add(task, [task.done()])
@@ -405,16 +414,19 @@ class EngineLoop:
     def _cancel(self, task: Task) -> None:
         for sequence in list(task.sequences):
             if sequence in self._tasks:
-                self._observer_of(task).on_choice_done(sequence.n_generated, "cancelled")
+                self._observe_end(sequence, task, "cancelled")
                 self._release(sequence, task)
 
     def _fail(self, task: Task, error: Exception) -> None:
         for sequence in list(task.sequences):
             if isinstance(error, DecodeFailed):
                 self._scheduler.discard(sequence)
-            self._observer_of(task).on_choice_done(sequence.n_generated, "error")
+            self._observe_end(sequence, task, "error")
             self._release(sequence, task)
         self._outbox.fail(task, error)
+
+    def _observe_end(self, sequence: Sequence, task: Task, outcome: Outcome) -> None:
+        self._observer_of(task).on_choice_done(sequence.n_generated, outcome, task.adapter)
 
     def _observer_of(self, task: Task) -> Observer:
         """Who is told of a request: nobody, where nobody asked."""

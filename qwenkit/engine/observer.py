@@ -11,6 +11,10 @@ Outcome = Literal["stop", "length", "cancelled", "error"]
 class Observer(Protocol):
     """Called on the engine's thread; must return at once and never raise."""
 
+    def on_started(self, seconds: float) -> None:
+        """A request got a slot this long after its submission."""
+        ...
+
     def on_first_token(self, seconds: float) -> None:
         """A request's first token came this long after its submission."""
         ...
@@ -23,21 +27,27 @@ class Observer(Protocol):
         """A step computed so many rows of running answers and of prompts."""
         ...
 
-    def on_prompt(self, n_prompt: int, n_cached: int) -> None:
-        """A prompt was computed; `n_cached` of its tokens were reused."""
+    def on_prompt(self, n_prompt: int, n_cached: int, adapter: str) -> None:
+        """A prompt was computed with an adapter of that version; empty is without one.
+
+        `n_cached` of its tokens were reused.
+        """
         ...
 
     def on_draft(self, n_drafted: int, n_accepted: int) -> None:
         """So many guessed tokens were verified, and so many of them were right."""
         ...
 
-    def on_choice_done(self, n_tokens: int, outcome: Outcome) -> None:
-        """A choice ended with so many tokens."""
+    def on_choice_done(self, n_tokens: int, outcome: Outcome, adapter: str) -> None:
+        """A choice ended with so many tokens; the adapter as in `on_prompt`."""
         ...
 
 
 class SilentObserver:
     """Observes nothing."""
+
+    def on_started(self, seconds: float) -> None:
+        """Ignore it."""
 
     def on_first_token(self, seconds: float) -> None:
         """Ignore it."""
@@ -48,13 +58,13 @@ class SilentObserver:
     def on_step(self, n_decode: int, n_prefill: int, seconds: float) -> None:
         """Ignore it."""
 
-    def on_prompt(self, n_prompt: int, n_cached: int) -> None:
+    def on_prompt(self, n_prompt: int, n_cached: int, adapter: str) -> None:
         """Ignore it."""
 
     def on_draft(self, n_drafted: int, n_accepted: int) -> None:
         """Ignore it."""
 
-    def on_choice_done(self, n_tokens: int, outcome: Outcome) -> None:
+    def on_choice_done(self, n_tokens: int, outcome: Outcome, adapter: str) -> None:
         """Ignore it."""
 
 
@@ -71,6 +81,10 @@ class EngineSnapshot:
         n_cells: KV cells in all.
         n_preempted: Sequences that lost their slot to make room, since the start.
         n_evicted: Parked states dropped to make room, since the start.
+        n_restored: States brought back from ordinary memory, since the start.
+        n_shelved: States that ordinary memory holds.
+        shelf_bytes: Their size.
+        max_shelf_bytes: Most that they may take.
     """
 
     n_running: int
@@ -81,3 +95,7 @@ class EngineSnapshot:
     n_cells: int
     n_preempted: int
     n_evicted: int
+    n_restored: int
+    n_shelved: int
+    shelf_bytes: int
+    max_shelf_bytes: int

@@ -212,6 +212,7 @@ class GenerationRequest:
         ignore_eos: Go on after the model's own end-of-text tokens.
         logprobs: How many alternatives to report with each token's log-probability; 0 is the
             token's own only, None nothing. Of the model's distribution, before sampling.
+        logprobs_of: Ids whose log-probabilities are reported beside those; needs `logprobs`.
         prompt_logprobs: Report the prompt's tokens too, in `PromptReady`.
         grammar: Constrains the output.
         thinking: How this model thinks; None when it doesn't.
@@ -226,6 +227,7 @@ class GenerationRequest:
     stop_tokens: frozenset[int] = frozenset()
     ignore_eos: bool = False
     logprobs: int | None = None
+    logprobs_of: tuple[int, ...] = ()
     prompt_logprobs: bool = False
     grammar: Grammar | None = None
     thinking: Thinking | None = None
@@ -265,10 +267,17 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """The log-probability of a chosen token and of its likeliest alternatives, best first."""
+    """The log-probability of a chosen token and of its likeliest alternatives, best first.
+
+    Args:
+        chosen: The token.
+        top: The alternatives.
+        asked: The tokens that the request named, in its order.
+    """
 
     chosen: TokenLogprob
     top: tuple[TokenLogprob, ...] = ()
+    asked: tuple[TokenLogprob, ...] = ()
 
 
 class FinishReason(StrEnum):

@@ -170,9 +170,14 @@ def _likeliest_of_few(row: FloatArray, k: int) -> IntArray:
 
 
 def log_probabilities(
-    row: FloatArray, token: int, *, n_top: int, piece: Callable[[int], bytes]
+    row: FloatArray,
+    token: int,
+    *,
+    n_top: int,
+    piece: Callable[[int], bytes],
+    asked: Sequence[int] = (),
 ) -> Logprobs:
-    """Log-probabilities of a token and of the `n_top` likeliest, before any sampling."""
+    """Log-probabilities of a token, of the `n_top` likeliest and of some more, before sampling."""
     peak = float(row.max())
     log_total = peak + math.log(float(np.exp(row - peak).sum()))
 
@@ -183,7 +188,7 @@ def log_probabilities(
     if n_top:
         ids = likeliest(row, n_top)
         top = ids[np.argsort(-row[ids], kind="stable")][:n_top].tolist()
-    return Logprobs(entry(token), tuple(entry(index) for index in top))
+    return Logprobs(entry(token), tuple(map(entry, top)), tuple(map(entry, asked)))
 
 
 def _possible(token: int, logit: float) -> int:

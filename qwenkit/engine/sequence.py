@@ -250,7 +250,11 @@ class Sequence:
         if self.request.logprobs is None or row is None:
             return None
         return log_probabilities(
-            row, token, n_top=self.request.logprobs, piece=self._tokenizer.piece
+            row,
+            token,
+            n_top=self.request.logprobs,
+            piece=self._tokenizer.piece,
+            asked=self.request.logprobs_of,
         )
 
     def _finish(self, reason: FinishReason) -> Finished:

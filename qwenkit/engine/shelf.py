@@ -28,23 +28,29 @@ class Shelf:
     """Keeps states up to a number of bytes; the least recently used go first.
 
     Args:
-        n_bytes: Most bytes of states.
+        max_bytes: Most bytes of states.
+
+    Attributes:
+        used_bytes: Bytes of the states that are here.
     """
 
-    def __init__(self, n_bytes: int) -> None:
-        self._n_bytes = n_bytes
-        self._used = 0
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
         self._items: OrderedDict[int, Shelved] = OrderedDict()
         self._keys = count()
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def put(self, item: Shelved) -> None:
         """Keep a state; those that it goes on from are not needed beside it."""
         self.forget_covered(item.namespace, item.tokens)
-        if len(item.state) > self._n_bytes:
+        if len(item.state) > self.max_bytes:
             return
         self._items[next(self._keys)] = item
-        self._used += len(item.state)
-        while self._used > self._n_bytes:
+        self.used_bytes += len(item.state)
+        while self.used_bytes > self.max_bytes:
             self._remove(next(iter(self._items)))
 
     def match(self, namespace: str, tokens: IntArray) -> tuple[Shelved | None, int]:
@@ -74,10 +80,10 @@ class Shelf:
     def clear(self) -> None:
         """Drop everything."""
         self._items.clear()
-        self._used = 0
+        self.used_bytes = 0
 
     def _in(self, namespace: str) -> Iterator[tuple[int, Shelved]]:
         return ((key, item) for key, item in self._items.items() if item.namespace == namespace)
 
     def _remove(self, key: int) -> None:
-        self._used -= len(self._items.pop(key).state)
+        self.used_bytes -= len(self._items.pop(key).state)

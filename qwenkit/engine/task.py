@@ -44,11 +44,23 @@ class Task:
         """Whether any of its sequences has had a slot."""
         return self._started is not None
 
-    def mark_started(self, n_cached: int) -> None:
-        """Its first sequence got a slot that holds `n_cached` of the prompt's tokens."""
-        if self._started is None:
-            self._started = time.perf_counter()
-            self._n_cached = n_cached
+    @property
+    def adapter(self) -> str:
+        """Version of the adapter that it is computed with; empty without one."""
+        active = self.request.adapter
+        return "" if active is None else active.adapter.version
+
+    def mark_started(self, n_cached: int) -> float | None:
+        """A sequence got a slot that holds `n_cached` of the prompt's tokens.
+
+        Returns:
+            Seconds since it was submitted where that is its first sequence, else None.
+        """
+        if self._started is not None:
+            return None
+        self._started = time.perf_counter()
+        self._n_cached = n_cached
+        return self._started - self._submitted
 
     def mark_prompt_done(self) -> PromptReady | None:
         """The prompt is computed; the event for it, once."""

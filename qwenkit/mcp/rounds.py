@@ -152,7 +152,7 @@ async def stream_rounds(
         n_rounds += 1
         if round_.theirs:  # the client's turn; what ours said is told to it
             break
-    yield ChoiceDone(0, round_.finish)
+    yield ChoiceDone(0, round_.finish, stop=round_.stop)
     yield ChatDone(sum_.usage, sum_.timings)
 
 
@@ -213,6 +213,7 @@ class _Round:
     def __init__(self, by_name: Mapping[str, McpTool], *, begins: bool, said: _Said) -> None:
         self.calls: list[_OurCall] = []
         self.finish = ChatFinish.STOP
+        self.stop: str | None = None
         self.theirs: dict[int, int] = {}
         self.usage = Usage(0, 0, 0, 0)
         self.timings = Timings(0.0, 0.0, 0.0)
@@ -238,8 +239,8 @@ class _Round:
             case ChoiceDelta(choice, deltas, logprobs):
                 shown = tuple(each for delta in deltas for each in self._shown(delta))
                 return ChoiceDelta(choice, shown, logprobs)
-            case ChoiceDone(_, finish):
-                self.finish = finish
+            case ChoiceDone(_, finish, stop=stop):
+                self.finish, self.stop = finish, stop
             case ChatDone(usage, timings):
                 self.usage, self.timings = usage, timings
         return None

@@ -6,7 +6,6 @@ logits is as wide as the vocabulary: 150,000 numbers for Qwen3, and as much agai
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +112,7 @@ class Reader:
         if n_wanted == 0:
             return Piece(first, np.empty((0, self.n_vocab), np.float32))
         address = capi.get_logits(self._context)
-        floats = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
-        return Piece(first, np.ctypeslib.as_array(floats, (n_wanted, self.n_vocab)))
+        return Piece(first, capi.floats(address, (n_wanted, self.n_vocab)))
 
     def close(self) -> None:
         """Free the context and the model."""

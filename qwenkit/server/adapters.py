@@ -52,6 +52,7 @@ class Adapters:
         self._left_out: dict[str, LeftOut] = {}
         self._warned_of: set[tuple[str, str]] = set()
         self._lock = asyncio.Lock()
+        self._measures = serving.metrics.adapters
 
     def all(self) -> tuple[Adapter, ...]:
         """Every adapter of the current model, by name.
@@ -94,8 +95,12 @@ class Adapters:
         async with self._changing():
             served = self._serving.current
             self._check_free(name, source, served.model, served.plan, replace=replace)
-            with served.lease():
-                adapter = await self._load(name, source, served.model)
+            try:
+                with served.lease():
+                    adapter = await self._load(name, source, served.model)
+            except QwenkitError:
+                self._measures.on_event("failed")
+                raise
         logger.info("loaded adapter %s, version %s", name, adapter.version)
         return adapter
 
@@ -127,6 +132,7 @@ class Adapters:
             self._wanted.pop(name, None)
             self._left_out.pop(name, None)
             adapter = await registry.unload(name)
+        self._measures.on_event("unloaded")
         logger.info("unloaded adapter %s", name)
         return adapter
 
@@ -147,6 +153,7 @@ class Adapters:
                 await self._load(name, source, model)
             except QwenkitError as exc:
                 logger.error("adapter %s is left out: %s", name, exc.message)
+                self._measures.on_event("left_out")
                 self._left_out[name] = LeftOut(name, exc.message)
         return self.left_out
 
@@ -173,6 +180,7 @@ class Adapters:
         self._wanted[name] = source
         self._left_out.pop(name, None)
         self._serving.adapter_ids.setdefault(name, len(self._serving.adapter_ids))
+        self._measures.on_event("loaded")
         self._warn_of_template(adapter, model)
         return adapter
 

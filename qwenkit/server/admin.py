@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from qwenkit.server.adapters import MAX_NAME, Adapters, check_name
+from qwenkit.server.answers import Reloaded, Status
 from qwenkit.server.auth import require_admin
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.lora import adapter_json
+from qwenkit.server.openapi import fails_with
 from qwenkit.server.reload import Reloader, ReloadReport
 from qwenkit.server.rereading import Rereader, changed_plan
 from qwenkit.server.served import ServedModel
@@ -45,7 +47,11 @@ class ReloadBody(BaseModel):
     RELOAD_DRAIN_S."""
 
 
-@router.post("/reload", summary="Serve another model")
+@router.post(
+    "/reload",
+    summary="Serve another model",
+    responses={200: {"model": Reloaded}, **fails_with(409, 502)},
+)
 async def reload(body: ReloadBody, request: Request) -> dict[str, Any]:
     """Answers when the new model serves; a failure leaves the old one and says why."""
     if body.name is not None:
@@ -73,7 +79,11 @@ def _report_json(report: ReloadReport) -> dict[str, Any]:
     }
 
 
-@router.get("/status", summary="What is served and what is being loaded")
+@router.get(
+    "/status",
+    summary="What is served and what is being loaded",
+    responses={200: {"model": Status}},
+)
 async def status(request: Request, serving: Server) -> dict[str, Any]:
     """The server's state, model, adapters, running reload and last error."""
     reloader: Reloader = request.app.state.reloader

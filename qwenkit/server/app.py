@@ -19,22 +19,40 @@ from qwenkit.mcp.client.added import AddedServers
 from qwenkit.mcp.client.addresses import AddressGuard, parse_networks
 from qwenkit.mcp.client.config import load_config
 from qwenkit.models.progress import ProgressFactory, silent
-from qwenkit.server import admin, errors, health, lora, mcp_servers, me, metrics, tokens, ui
+from qwenkit.server import (
+    admin,
+    errors,
+    health,
+    infill,
+    lora,
+    mcp_servers,
+    me,
+    metrics,
+    openapi,
+    tokens,
+    ui,
+)
+from qwenkit.server.access_log import log_exchange
 from qwenkit.server.adapters import Adapters
 from qwenkit.server.agent import routes as agent
-from qwenkit.server.agent.service import AgentPlan, AgentService
+from qwenkit.server.agent.service import AgentService
+from qwenkit.server.anthropic import messages
+from qwenkit.server.anthropic.errors import AnthropicErrors
 from qwenkit.server.auth import KeyAuth, KeyRing
 from qwenkit.server.errors import ErrorBoundary
 from qwenkit.server.feedback import label_studio
 from qwenkit.server.feedback import routes as feedback_routes
-from qwenkit.server.feedback.label_studio import LabelStudioHook
 from qwenkit.server.feedback.service import Feedback
-from qwenkit.server.limits import BodyLimit
+from qwenkit.server.framing import OneEnd
+from qwenkit.server.heap import giving_back
+from qwenkit.server.limits import BodyLimit, HeadLimit
 from qwenkit.server.loader import Loader
 from qwenkit.server.lora_paths import LoraPaths
 from qwenkit.server.mcp_mount import McpMount, ServedHost
 from qwenkit.server.mcp_servers import McpServers
-from qwenkit.server.openai import chat, completions, embeddings, models
+from qwenkit.server.openai import chat, completions, embeddings, models, rerank
+from qwenkit.server.openai.responses import routes as responses
+from qwenkit.server.openai.responses.service import Responses
 from qwenkit.server.origins import (
     CORS_HEADERS,
     CORS_METHODS,
@@ -42,24 +60,35 @@ from qwenkit.server.origins import (
     LocalHosts,
     host_name,
 )
-from qwenkit.server.recording import Recorder
-from qwenkit.server.reload import Fits, Reloader
-from qwenkit.server.rereading import (
-    Rereader,
+from qwenkit.server.plans import (
+    agent_plan_of,
+    features_of,
     feedback_plan_of,
     folders_of,
     keys_of,
+    label_studio_of,
     limits_of,
     plan_of,
+    response_store_of,
 )
+from qwenkit.server.recording import Recorder
+from qwenkit.server.reload import Fits, Reloader
+from qwenkit.server.rereading import Rereader
 from qwenkit.server.serving import Serving
+from qwenkit.server.telemetry.export import Telemetry
+from qwenkit.server.telemetry.http import RequestSpans
+from qwenkit.server.telemetry.tools import add_mcp_call, telling
 from qwenkit.server.tracing import Tracing
-from qwenkit.settings import LogAnswers, Settings
+from qwenkit.settings import Settings
 
 ROUTES = (
     chat,
+    responses,
     completions,
+    infill,
+    messages,
     embeddings,
+    rerank,
     models,
     tokens,
     lora,
@@ -101,14 +130,15 @@ def create_app(
     serving = Serving(limits=limits_of(settings))
     adapters = Adapters(serving, folders_of(settings))
     reloader = Reloader(serving, adapters, load=load, fits=fits, show=progress)
-    recorder = Recorder(serving.metrics.on_record)
+    recorder = Recorder(serving.metrics.feedback.on_record)
+    telemetry = telemetry_of(settings, serving.metrics)
     feedback = Feedback(feedback_plan_of(settings), recorder)
     app = FastAPI(
         title="qwenkit",
         version=qwenkit.__version__,
         description=DESCRIPTION,
         lifespan=_lifespan,
-        middleware=_middleware(settings, keys, serving),
+        middleware=_middleware(settings, keys, serving, telemetry),
         docs_url=None,  # the page takes its scripts from elsewhere
         redoc_url=None,
     )
@@ -121,17 +151,20 @@ def create_app(
     app.state.reloader = reloader
     app.state.recorder = recorder
     app.state.feedback = feedback
+    app.state.responses = Responses(response_store_of(settings))
     app.state.label_studio = label_studio_of(settings)
     app.state.rereader = Rereader(
         settings, keys, serving, adapters, LoraPaths(adapters), reloader, feedback
     )
-    app.state.mcp_servers = mcp_servers_of(settings)
+    app.state.telemetry = telemetry
+    app.state.mcp_servers = mcp_servers_of(settings, serving.metrics)
     app.state.mcp = app.state.mcp_servers.connections
     app.state.mcp_mount = McpMount(
         ServedHost(serving, adapters, recorder),
         feedback=feedback,
         origins=settings.cors_origins,
         max_body_bytes=settings.max_request_bytes,
+        on_tool=serving.metrics.mcp.on_served,
     )
     app.router.routes.append(app.state.mcp_mount.route())
     app.state.agent = AgentService(
@@ -140,30 +173,8 @@ def create_app(
     for module in ROUTES:
         app.include_router(module.router)
     errors.install(app)
+    openapi.install(app)
     return app
-
-
-def agent_plan_of(settings: Settings) -> AgentPlan:
-    """What the settings say of the agent."""
-    url, key = settings.database_url, settings.openai_api_key
-    return AgentPlan(
-        database=settings.log_dir / "agent.sqlite" if url is None else url.get_secret_value(),
-        remote_url=settings.openai_api_base_url,
-        remote_key=None if key is None else key.get_secret_value(),
-        system_prompt=settings.agent_system_prompt,
-        allowed_tools=settings.agent_allowed_tools,
-        max_steps=settings.agent_max_steps,
-    )
-
-
-def label_studio_of(settings: Settings) -> LabelStudioHook:
-    """Who may report judgements, and where they are asked for."""
-    key, secret = settings.label_studio_api_key, settings.label_studio_webhook_secret
-    return LabelStudioHook(
-        url=settings.label_studio_url,
-        api_key=None if key is None else key.get_secret_value(),
-        secret=None if secret is None else secret.get_secret_value(),
-    )
 
 
 def attach_langfuse(settings: Settings, recorder: Recorder, counter: metrics.Metrics) -> None:
@@ -179,16 +190,22 @@ def attach_langfuse(settings: Settings, recorder: Recorder, counter: metrics.Met
         from qwenkit.feedback.langfuse.sink import LangfuseSink
 
         find = LogHistory(settings.log_dir / FOLDER)
-        recorder.attach("langfuse", LangfuseSink(spec, find=find, counter=counter))
+        sink = LangfuseSink(spec, find=find, counter=counter.feedback)
+        recorder.attach("langfuse", sink)
 
 
-def features_of(settings: Settings) -> dict[str, bool]:
-    """What the chat page may offer."""
-    is_logged = settings.log_answers is not LogAnswers.OFF
-    return {"agent": True, "feedback": is_logged, "mcp": True}
+def telemetry_of(settings: Settings, counter: metrics.Metrics) -> Telemetry | None:
+    """What sends traces, where the settings say where to.
+
+    Raises:
+        InvalidSettings: They make no sense.
+        MissingExtra: The extra `otel` is not installed.
+    """
+    spec = settings.telemetry_spec()
+    return None if spec is None else Telemetry(spec, counter.telemetry.on_spans)
 
 
-def mcp_servers_of(settings: Settings) -> McpServers:
+def mcp_servers_of(settings: Settings, counter: metrics.Metrics) -> McpServers:
     """The MCP servers that the settings name, and those that were added before.
 
     Raises:
@@ -199,7 +216,9 @@ def mcp_servers_of(settings: Settings) -> McpServers:
         () if path is None else load_config(path, settings.variables()),
         added=added.load(),
         guard=AddressGuard(parse_networks(settings.mcp_allowed_networks)),
+        on_call=telling(counter.mcp.on_call, add_mcp_call),
     )
+    counter.mcp.watch(connections.status)
     return McpServers(connections, added)
 
 
@@ -211,10 +230,17 @@ def _refuse_open_cors(settings: Settings, keys: KeyRing) -> None:
         )
 
 
-def _middleware(settings: Settings, keys: KeyRing, serving: Serving) -> list[Middleware]:
+def _middleware(
+    settings: Settings, keys: KeyRing, serving: Serving, telemetry: Telemetry | None
+) -> list[Middleware]:
     """Outermost first."""
     stack = [
-        Middleware(Tracing, metrics=serving.metrics),
+        Middleware(
+            Tracing,
+            on_begin=serving.metrics.http.on_begin,
+            on_end=(serving.metrics.http.on_end, log_exchange),
+        ),
+        Middleware(AnthropicErrors),
         Middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -223,12 +249,16 @@ def _middleware(settings: Settings, keys: KeyRing, serving: Serving) -> list[Mid
             expose_headers=EXPOSED_HEADERS,
         ),
         Middleware(ErrorBoundary),
+        Middleware(OneEnd),
+        Middleware(HeadLimit),
         Middleware(KeyAuth, keys=keys),
         Middleware(BodyLimit, max_bytes=settings.max_request_bytes),
     ]
     if not keys.needs_key:
         names = [settings.host, *map(host_name, settings.cors_origins)]
-        stack.insert(1, Middleware(LocalHosts, allowed=names))
+        stack.insert(2, Middleware(LocalHosts, allowed=names))
+    if telemetry is not None:
+        stack.insert(0, Middleware(RequestSpans, telemetry=telemetry))
     return stack
 
 
@@ -239,11 +269,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     rereader.reloader.start(plan_of(rereader.settings))
     rereader.lora_paths.keep_watching(rereader.settings.lora_watch)
     try:
-        async with app.state.mcp, app.state.mcp_mount.running(), app.state.feedback.running():
+        async with (
+            giving_back(),
+            app.state.mcp,
+            app.state.mcp_mount.running(),
+            app.state.feedback.running(),
+        ):
             yield
     finally:
         rereader.lora_paths.keep_watching(False)
         await rereader.reloader.close()
+        await app.state.responses.close()
         await app.state.agent.close()
         await rereader.serving.close()
         await app.state.feedback.close()
+        if app.state.telemetry is not None:
+            await app.state.telemetry.close()

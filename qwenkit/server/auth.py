@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 
 from starlette.datastructures import Headers
@@ -99,16 +100,17 @@ class KeyAuth:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        key = _key(Headers(scope=scope))
+        key = key_of(Headers(scope=scope))
         role = self.keys.role(key)
         scope.setdefault("state", {})["role"] = role
-        if role >= Role.USER or _is_open(scope["path"]):
+        if role >= Role.USER or is_open(scope["path"]):
             await self.app(scope, receive, send)
         else:
             await failure(_refusal(key)).response()(scope, receive, send)
 
 
-def _is_open(path: str) -> bool:
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
@@ -118,7 +120,38 @@ def _refusal(key: str) -> Unauthorized:
     return Unauthorized("an API key is needed", hint="send the header Authorization: Bearer KEY")
 
 
-def _key(headers: Headers) -> str:
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sends a request.
+
+    Args:
+        name: The same for the same key, and telling nothing of it; empty where no key counts.
+        role: What they may do.
+    """
+
+    name: str
+    role: Role
+
+    def may_see(self, owner: str) -> bool:
+        """Whether what a caller of that name has left here is theirs, or open to them."""
+        return self.role is Role.ADMIN or self.name == owner
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sends a request."""
+    keys: KeyRing = request.app.state.keys
+    key = key_of(request.headers)
+    role = keys.role(key)
+    # Where no key is needed, any other text in its place is nobody's.
+    return Caller(_name(key) if role > keys.anonymous else "", role)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(b"owner:" + _digest(key)).hexdigest()
+
+
+def key_of(headers: Headers) -> str:
+    """The key that a request brings; empty where it brings none."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from qwenkit.errors import InvalidRequest
-from qwenkit.server.errors import WrongMediaType, spell_path
+from qwenkit.server.errors import ClientGone, WrongMediaType, spell_path
 
 MAX_DEPTH = 100
 
@@ -60,7 +60,10 @@ class _StrictRequest(Request):
         return self._parsed
 
     async def _declared_body(self) -> bytes:
-        body = await self.body()
+        try:
+            body = await self.body()
+        except ClientDisconnect as exc:
+            raise ClientGone("the client closed the connection within its body") from exc
         # A web page can post any other type across origins without asking (no CORS preflight).
         media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and media_type != "application/json" and not media_type.endswith("+json"):

@@ -1,6 +1,7 @@
 """Turns every failure into an answer in OpenAI's error shape. Knows HTTP; raises nothing itself.
 
 `{"error": {"message", "type", "param", "code"}}`, and in a stream the same as its last event.
+Routes of another API set a spelling of their own (`errors_spelled`).
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -78,6 +81,10 @@ class NotThere(InvalidRequest):
     """There is nothing of that id."""
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """The response that is gone on from is not kept."""
+
+
 class ReloadRunning(Conflict):
     """Another model is being loaded already."""
 
@@ -88,6 +95,14 @@ class BodyTooLarge(InvalidRequest):
 
 class WrongMediaType(InvalidRequest):
     """The request's body is not declared to be JSON."""
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request's headers are over the limit."""
+
+
+class TooSlow(InvalidRequest):
+    """The client took too long to send its request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,7 @@ KINDS: dict[type[BaseException], Kind] = {
     UnknownMcpServer: Kind(404, "invalid_request_error", "mcp_server_not_found"),
     Conflict: Kind(409, "invalid_request_error", "conflict"),
     NotThere: Kind(404, "invalid_request_error", "not_found"),
+    PreviousResponseNotFound: Kind(400, "invalid_request_error", "previous_response_not_found"),
     ReloadRunning: Kind(409, "invalid_request_error", "reload_running"),
     InvalidSettings: Kind(400, "invalid_request_error", "invalid_settings"),
     ModelNotFound: Kind(404, "invalid_request_error", "file_not_found"),
@@ -126,6 +142,8 @@ KINDS: dict[type[BaseException], Kind] = {
     DownloadFailed: Kind(502, "server_error", "download_failed"),
     RemoteError: Kind(502, "server_error", "remote_error"),
     RemoteUnreachable: Kind(502, "server_error", "remote_unreachable"),
+    HeadTooLarge: Kind(431, "invalid_request_error", "headers_too_large"),
+    TooSlow: Kind(408, "invalid_request_error", "request_timeout"),
     BodyTooLarge: Kind(413, "invalid_request_error", "request_too_large"),
     WrongMediaType: Kind(415, "invalid_request_error", "unsupported_media_type"),
     Unauthorized: Kind(401, "authentication_error", "invalid_api_key"),
@@ -154,14 +172,8 @@ class Failure:
 
     @property
     def body(self) -> dict[str, Any]:
-        """OpenAI's error object."""
-        error = {
-            "message": self.message,
-            "type": self.kind.type,
-            "param": self.param,
-            "code": self.kind.code,
-        }
-        return {"error": error}
+        """The error object, as the request's clients know it."""
+        return _spelling.get()(self)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -177,6 +189,33 @@ class Failure:
         # Escaped, so that a lone surrogate quoted from the request can be answered too.
         content = json.dumps(self.body, separators=(",", ":"))
         return Response(content, self.kind.status, self.headers, "application/json")
+
+
+Spelling: TypeAlias = Callable[[Failure], dict[str, Any]]
+"""Makes a failure's JSON."""
+
+
+def _openai_error(failure: Failure) -> dict[str, Any]:
+    error = {
+        "message": failure.message,
+        "type": failure.kind.type,
+        "param": failure.param,
+        "code": failure.kind.code,
+    }
+    return {"error": error}
+
+
+_spelling: ContextVar[Spelling] = ContextVar("error_spelling", default=_openai_error)
+
+
+@contextmanager
+def errors_spelled(spelling: Spelling) -> Iterator[None]:
+    """Let the failures of what is done inside have another API's shape."""
+    token = _spelling.set(spelling)
+    try:
+        yield
+    finally:
+        _spelling.reset(token)
 
 
 def failure(exc: Exception) -> Failure:

@@ -1,11 +1,29 @@
-"""Refuses bodies over a size, declared or not. Knows ASGI; no routes."""
+"""Refuses requests over a size: headers, and bodies, declared or not. Knows ASGI; no routes."""
 
 from __future__ import annotations
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qwenkit.server.errors import BodyTooLarge, failure
+from qwenkit.server.errors import BodyTooLarge, HeadTooLarge, failure
+
+MAX_HEAD_BYTES = 64 * 2**10
+"""Of the path and all headers; most servers have less."""
+
+
+class HeadLimit:
+    """Answers 431 to more headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for a bounded head."""
+        if scope["type"] == "http" and _head_bytes(scope) > MAX_HEAD_BYTES:
+            error = HeadTooLarge(f"the headers have over {MAX_HEAD_BYTES} bytes")
+            await failure(error).response()(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class BodyLimit:
@@ -47,3 +65,8 @@ class BodyLimit:
 def _declared_length(scope: Scope) -> int:
     declared = Headers(scope=scope).get("content-length", "")
     return int(declared[:18]) if declared.isdecimal() else 0
+
+
+def _head_bytes(scope: Scope) -> int:
+    n_headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return n_headers + len(scope["path"]) + len(scope["query_string"])

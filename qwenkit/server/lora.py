@@ -16,8 +16,10 @@ from starlette.responses import PlainTextResponse
 from qwenkit.engine.adapters import Adapter
 from qwenkit.errors import InvalidRequest
 from qwenkit.server.adapters import MAX_NAME, Adapters, fits_template
+from qwenkit.server.answers import AdapterList, LoraEntry, ShownAdapter
 from qwenkit.server.auth import require_admin
 from qwenkit.server.body import StrictRoute
+from qwenkit.server.openapi import fails_with
 from qwenkit.server.serving import Server, Serving, ServingNow
 
 MAX_PATH = 4096
@@ -70,13 +72,23 @@ def _adapters_of(request: Request) -> Adapters:
 ServerAdapters = Annotated[Adapters, Depends(_adapters_of)]
 
 
-@router.get("/admin/adapters", summary="The loaded adapters", dependencies=ADMIN)
+@router.get(
+    "/admin/adapters",
+    summary="The loaded adapters",
+    dependencies=ADMIN,
+    responses={200: {"model": AdapterList}},
+)
 async def list_adapters(serving: ServingNow, server: Server) -> dict[str, Any]:
     """Every adapter with its version, its origin and its size."""
     return {"adapters": [adapter_json(each, server) for each in serving.adapters]}
 
 
-@router.post("/admin/adapters", summary="Load an adapter", dependencies=ADMIN)
+@router.post(
+    "/admin/adapters",
+    summary="Load an adapter",
+    dependencies=ADMIN,
+    responses={200: {"model": ShownAdapter}, **fails_with(409)},
+)
 async def load_adapter(
     body: AdapterBody, adapters: ServerAdapters, server: Server
 ) -> dict[str, Any]:
@@ -85,7 +97,12 @@ async def load_adapter(
     return adapter_json(adapter, server)
 
 
-@router.delete("/admin/adapters/{name:path}", summary="Unload an adapter", dependencies=ADMIN)
+@router.delete(
+    "/admin/adapters/{name:path}",
+    summary="Unload an adapter",
+    dependencies=ADMIN,
+    responses={200: {"model": ShownAdapter}},
+)
 async def unload_adapter(name: str, adapters: ServerAdapters, server: Server) -> dict[str, Any]:
     """Take an adapter away; requests that run with it end with it."""
     return adapter_json(await adapters.unload(name), server)
@@ -96,6 +113,7 @@ async def unload_adapter(name: str, adapters: ServerAdapters, server: Server) ->
     summary="Load an adapter, as vLLM spells it",
     dependencies=ADMIN,
     response_class=PlainTextResponse,
+    responses=fails_with(409),
 )
 async def load_lora_adapter(body: LoadLoraBody, adapters: ServerAdapters) -> str:
     """Answers with a sentence; a name that is taken needs `load_inplace`."""
@@ -122,7 +140,11 @@ async def unload_lora_adapter(body: UnloadLoraBody, adapters: ServerAdapters) ->
     return f"Success: LoRA adapter '{body.lora_name}' removed successfully."
 
 
-@router.get("/lora-adapters", summary="The loaded adapters, as llama-server lists them")
+@router.get(
+    "/lora-adapters",
+    summary="The loaded adapters, as llama-server lists them",
+    responses={200: {"model": list[LoraEntry]}},
+)
 async def lora_adapters(serving: ServingNow) -> list[dict[str, Any]]:
     """Their ids for a request's `lora`; without that, a request uses none of them."""
     return [

@@ -17,7 +17,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from qwenkit.chat.completion import stream_chat
@@ -25,7 +25,7 @@ from qwenkit.chat.events import ChatEvent
 from qwenkit.errors import EngineStopped
 from qwenkit.feedback.capture import Asked, ChatCapture
 from qwenkit.mcp.server.asking import reply_of
-from qwenkit.mcp.server.build import build_server
+from qwenkit.mcp.server.build import OnTool, build_server
 from qwenkit.mcp.server.feedback_log import IndexedFeedback
 from qwenkit.mcp.server.local import chat_options, offered, offered_adapter
 from qwenkit.mcp.server.offer import OfferedModel, OnTokens, Question, Reply
@@ -89,6 +89,7 @@ class McpMount:
         feedback: Has the log.
         origins: Web origins besides the server's own that may call it; `*` is any.
         max_body_bytes: Largest request body.
+        on_tool: Told of every call of a tool that is over.
     """
 
     def __init__(
@@ -98,10 +99,11 @@ class McpMount:
         feedback: Feedback,
         origins: Iterable[str],
         max_body_bytes: int,
+        on_tool: OnTool,
     ) -> None:
         log = IndexedFeedback(feedback.look_up)
         self._manager = StreamableHTTPSessionManager(
-            build_server(host, is_admin=_is_admin, feedback=log),
+            build_server(host, is_admin=_is_admin, feedback=log, on_tool=on_tool),
             max_request_body_size=max_body_bytes,
             max_sessions=MAX_SESSIONS,
         )
@@ -111,7 +113,7 @@ class McpMount:
 
     def route(self) -> Route:
         """Where it is found."""
-        return Route(PATH, endpoint=self, methods=METHODS, name="mcp")
+        return _NamedRoute(PATH, endpoint=self, methods=METHODS, name="mcp")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -157,6 +159,14 @@ class McpMount:
             return True
         name = host_name(origin)
         return name == "localhost" or _is_loopback(name) or name == host_name(f"//{host}")
+
+
+class _NamedRoute(Route):
+    """Tells its pattern to those who measure and log, as FastAPI's routes do."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self}
 
 
 def _is_loopback(name: str) -> bool:

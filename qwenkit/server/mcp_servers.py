@@ -16,8 +16,10 @@ from qwenkit.errors import InvalidRequest
 from qwenkit.mcp.client import McpConnections, McpTool, ServerStatus
 from qwenkit.mcp.client.added import AddedServers
 from qwenkit.mcp.client.config import MAX_SERVERS, HttpServer, server_from
+from qwenkit.server.answers import McpServer, McpServerList, ToolServers
 from qwenkit.server.auth import require_admin
 from qwenkit.server.body import StrictRoute
+from qwenkit.server.openapi import fails_with
 
 ADMIN = [Depends(require_admin)]
 MAX_URL = 2048
@@ -107,7 +109,11 @@ class ServerBody(BaseModel):
         return server
 
 
-@router.get("/v1/mcp/tools", summary="The tools of the MCP servers")
+@router.get(
+    "/v1/mcp/tools",
+    summary="The tools of the MCP servers",
+    responses={200: {"model": ToolServers}},
+)
 async def list_tools(servers: Servers) -> dict[str, Any]:
     """Every server that is not disabled, whether it is connected, and its tools."""
     shown = [each for each in servers.connections.status() if each.state != "disabled"]
@@ -119,33 +125,56 @@ async def list_tools(servers: Servers) -> dict[str, Any]:
     }
 
 
-@router.get("/admin/mcp/servers", summary="The MCP servers", dependencies=ADMIN)
+@router.get(
+    "/admin/mcp/servers",
+    summary="The MCP servers",
+    dependencies=ADMIN,
+    responses={200: {"model": McpServerList}},
+)
 async def list_servers(servers: Servers) -> dict[str, Any]:
     """Every server, how it is doing, and its tools."""
     return {"servers": [server_json(each) for each in servers.connections.status()]}
 
 
-@router.post("/admin/mcp/servers", summary="Add an MCP server", dependencies=ADMIN)
+@router.post(
+    "/admin/mcp/servers",
+    summary="Add an MCP server",
+    dependencies=ADMIN,
+    responses={200: {"model": McpServer}, **fails_with(502)},
+)
 async def add_server(body: ServerBody, servers: Servers) -> dict[str, Any]:
     """Connect to a server, which must answer, and keep it."""
     return server_json(await servers.add(body.server()))
 
 
-@router.post("/admin/mcp/servers/test", summary="Try an MCP server", dependencies=ADMIN)
+@router.post(
+    "/admin/mcp/servers/test",
+    summary="Try an MCP server",
+    dependencies=ADMIN,
+    responses={200: {"model": McpServer}, **fails_with(502)},
+)
 async def test_server(body: ServerBody, servers: Servers) -> dict[str, Any]:
     """Connect to a server, tell what it offers, and leave it again."""
     return server_json(await servers.connections.test(body.server()))
 
 
 @router.post(
-    "/admin/mcp/servers/{name:path}/test", summary="Ask an MCP server again", dependencies=ADMIN
+    "/admin/mcp/servers/{name:path}/test",
+    summary="Ask an MCP server again",
+    dependencies=ADMIN,
+    responses={200: {"model": McpServer}, **fails_with(502)},
 )
 async def check_server(name: str, servers: Servers) -> dict[str, Any]:
     """List a server's tools anew, connecting to it if it was down."""
     return server_json(await servers.connections.check(name))
 
 
-@router.delete("/admin/mcp/servers/{name:path}", summary="Remove an MCP server", dependencies=ADMIN)
+@router.delete(
+    "/admin/mcp/servers/{name:path}",
+    summary="Remove an MCP server",
+    dependencies=ADMIN,
+    responses={200: {"model": McpServer}},
+)
 async def remove_server(name: str, servers: Servers) -> dict[str, Any]:
     """Leave a server that was added, and forget it."""
     gone = servers.connections.server(name)

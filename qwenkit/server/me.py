@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 import qwenkit
+from qwenkit.server.answers import Me
 from qwenkit.server.auth import KeyRing, Role
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/v1/me", summary="What the caller may do")
+@router.get("/v1/me", summary="What the caller may do", responses={200: {"model": Me}})
 async def me(request: Request) -> dict[str, Any]:
     """The role that the request's key gives, and what this server has to offer."""
     keys: KeyRing = request.app.state.keys

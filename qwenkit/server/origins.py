@@ -17,6 +17,9 @@ from qwenkit.server.errors import Forbidden, failure
 
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CORS_HEADERS = (
+    "Anthropic-Beta",
+    "Anthropic-Dangerous-Direct-Browser-Access",
+    "Anthropic-Version",
     "Authorization",
     "Cache-Control",
     "Content-Type",
@@ -29,11 +32,24 @@ CORS_HEADERS = (
     "X-Api-Key",
     "X-Auth-Scheme",
     "X-Request-Id",
+    # What the clients of OpenAI and Anthropic send from a browser, too.
+    "X-Stainless-Arch",
+    "X-Stainless-Helper",
+    "X-Stainless-Helper-Method",
+    "X-Stainless-Lang",
+    "X-Stainless-OS",
+    "X-Stainless-Package-Version",
+    "X-Stainless-Poll-Helper",
+    "X-Stainless-Retry-Count",
+    "X-Stainless-Runtime",
+    "X-Stainless-Runtime-Version",
+    "X-Stainless-Timeout",
 )
 EXPOSED_HEADERS = (
     "Content-Location",
     "Location",
     "Mcp-Session-Id",
+    "Request-Id",
     "Retry-After",
     "X-Pagination-Next",
     "X-Pagination-Total",

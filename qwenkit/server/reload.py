@@ -200,13 +200,13 @@ class Reloader:
         try:
             used, left_out = await self._replace(plan, mode, drain_timeout_s)
         except BaseException as exc:
-            self._serving.metrics.on_reload("failed")
+            self._serving.metrics.models.on_reload("failed", time.perf_counter() - began)
             if isinstance(exc, QwenkitError):
                 logger.error("the model could not be replaced: %s", exc.message)
             raise
-        self._serving.metrics.on_reload("loaded")
         model = self._serving.model
         seconds = time.perf_counter() - began
+        self._serving.metrics.models.on_reload("loaded", seconds)
         logger.info("%s serves after %.1f s", model.name, seconds)
         return ReloadReport(model=model, mode=used, seconds=seconds, left_out=left_out)
 
@@ -256,7 +256,7 @@ class Reloader:
                 plan.spec,
                 name=plan.name,
                 progress=self._progress,
-                observer=self._serving.metrics,
+                observer=self._serving.metrics.engine,
             )
         )
 

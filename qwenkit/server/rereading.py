@@ -15,80 +15,33 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from qwenkit.errors import InvalidRequest, QwenkitError
-from qwenkit.feedback.log import FOLDER
-from qwenkit.server.adapter_folders import AdapterFolders
 from qwenkit.server.adapters import Adapters
 from qwenkit.server.auth import KeyRing
-from qwenkit.server.feedback.service import Feedback, FeedbackPlan
+from qwenkit.server.feedback.service import Feedback
 from qwenkit.server.loader import LoadPlan
 from qwenkit.server.lora_paths import LoraPaths
+from qwenkit.server.plans import feedback_plan_of, folders_of, keys_of, limits_of, plan_of
 from qwenkit.server.reload import Reloader
-from qwenkit.server.serving import Limits, Serving
+from qwenkit.server.serving import Serving
 from qwenkit.settings import ModelSpec, Settings
 
 logger = logging.getLogger(__name__)
 
-RESTART = (
-    "host",
-    "port",
-    "cors_origins",
-    "max_request_bytes",
-    "drain_timeout_s",
-    "log_dir",
-    "database_url",
-    "openai_api_base_url",
-    "openai_api_key",
-    "agent_system_prompt",
-    "agent_allowed_tools",
-    "agent_max_steps",
-    "mcp_config",
-    "mcp_allowed_networks",
-)
-"""Settings that only a restart can change."""
 FIXED = ("qwenkit_home", "hub_token", "hub_offline")
 """Fields of a `ModelSpec` that are the machine's and no model's."""
 CHANGEABLE = tuple(each.name for each in fields(ModelSpec) if each.name not in FIXED)
 """Fields of a `ModelSpec` that a reload may name."""
-
-
-def plan_of(settings: Settings) -> LoadPlan:
-    """The model that the settings name."""
-    return LoadPlan(spec=settings.model_spec(), name=settings.served_model_name)
-
-
-def limits_of(settings: Settings) -> Limits:
-    """What the settings say about requests."""
-    return Limits(
-        sse_ping_s=settings.sse_ping_s,
-        thinking_budget=settings.thinking_budget,
-        reload_wait_s=settings.reload_wait_s,
-    )
-
-
-def feedback_plan_of(settings: Settings) -> FeedbackPlan:
-    """What the settings say of the feedback log."""
-    return FeedbackPlan(
-        folder=settings.log_dir / FOLDER,
-        answers=settings.log_answers.value,
-        redact=settings.log_redact,
-        redact_file=settings.log_redact_file,
-        keep_days=settings.log_keep_days,
-        max_bytes=settings.log_max_mb * 2**20,
-    )
-
-
-def folders_of(settings: Settings) -> AdapterFolders:
-    """Where the settings say that adapters may come from."""
-    own = settings.qwenkit_home / "adapters"
-    return AdapterFolders(settings.lora_paths, (*settings.lora_dirs, own))
-
-
-def keys_of(settings: Settings) -> KeyRing:
-    """The keys that the settings name."""
-    return KeyRing(
-        users=[key.get_secret_value() for key in settings.api_keys],
-        admins=[key.get_secret_value() for key in settings.admin_api_keys],
-    )
+LIVE = frozenset(
+    {
+        *("api_keys", "admin_api_keys"),
+        *("hf_token", "hf_hub_offline", "qwenkit_home", *CHANGEABLE),
+        *("served_model_name", "reload_mode", "reload_drain_s", "reload_wait_s"),
+        *("lora_paths", "lora_dirs", "lora_watch"),
+        *("sse_ping_s", "thinking_budget"),
+        *("log_answers", "log_redact", "log_redact_file", "log_keep_days", "log_max_mb"),
+    }
+)
+"""Settings that are taken on; all others only a restart can change."""
 
 
 def changed_plan(
@@ -171,7 +124,7 @@ class Rereader:
             if getattr(before, name) != getattr(settings, name)
         ]
         logger.info("changed settings: %s", ", ".join(map(str.upper, changed)) or "none")
-        for name in set(changed).intersection(RESTART):
+        for name in set(changed) - LIVE:
             logger.warning("%s has changed: restart the server to use it", name.upper())
         self.serving.limits = limits_of(settings)
         self._take_keys(settings)

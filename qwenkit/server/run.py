@@ -15,6 +15,7 @@ import math
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +26,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from qwenkit.chat.loading import load_chat_model
-from qwenkit.errors import AddressInUse, InvalidSettings, ServerError
+from qwenkit.errors import AddressInUse, InvalidSettings, QwenkitError, ServerError
 from qwenkit.models.progress import ProgressFactory, silent
 from qwenkit.server.app import create_app
+from qwenkit.server.connection import connection_with
 from qwenkit.server.loader import Loader
-from qwenkit.server.rereading import Rereader, keys_of
+from qwenkit.server.logs import written_to
+from qwenkit.server.plans import keys_of
+from qwenkit.server.rereading import Rereader
 from qwenkit.server.serving import Serving
 from qwenkit.server.ui import Page
-from qwenkit.settings import Settings
+from qwenkit.settings import LogFormat, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +92,29 @@ def serve(
         AddressInUse: Something else listens there; known before anything is loaded.
         QwenkitError: The model could not be loaded.
     """
+    with logged(settings):
+        _serve(settings, on_ready=on_ready, progress=progress, load=load)
+
+
+@contextmanager
+def logged(settings: Settings) -> Iterator[None]:
+    """Write the log as the settings say; as JSON, it also has why serving failed."""
+    with written_to(sys.stderr, form=settings.log_format.value, level=settings.log_level.value):
+        try:
+            yield
+        except QwenkitError as exc:
+            if settings.log_format is LogFormat.JSON:
+                logger.critical("could not serve: %s; hint: %s", exc.message, exc.hint or "none")
+            raise
+
+
+def _serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[ServingInfo], None],
+    progress: ProgressFactory,
+    load: Loader,
+) -> None:
     refuse_open_address(settings)
     with listen(settings.host, settings.port) as sock:
         app = create_app(settings, load=load, progress=progress)
@@ -99,7 +126,7 @@ def serve(
             server_header=False,
             proxy_headers=False,
             ws="none",
-            http="h11",  # httptools, if installed, would take headers of any size
+            http=connection_with(timeout_s=settings.client_timeout_s),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s + CANCEL_GRACE_S),
         )
@@ -116,7 +143,7 @@ def _info(settings: Settings, app: FastAPI, sock: socket.socket) -> ServingInfo:
     page: Page = app.state.page
     model = serving.model
     return ServingInfo(
-        url=_url(sock),
+        url=url_of(sock),
         has_page=page.is_built,
         model=model.name,
         is_demo=settings.model_path is None,
@@ -188,7 +215,8 @@ def _addresses(host: str) -> list[str]:
     return [str(address[0]) for _, _, _, _, address in sorted(found, key=lambda each: each[0])]
 
 
-def _url(sock: socket.socket) -> str:
+def url_of(sock: socket.socket) -> str:
+    """Where a socket that listens can be reached from this machine."""
     address, port = sock.getsockname()[:2]
     if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
         address = "::1" if ":" in address else "127.0.0.1"

@@ -30,6 +30,7 @@ from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.errors import LOADING_RETRY_S, AnswersRunning, NotReady
 from qwenkit.server.loader import LoadPlan
 from qwenkit.server.metrics import Metrics
+from qwenkit.server.metrics.models import Served
 from qwenkit.server.served import ServedModel
 
 State: TypeAlias = Literal["loading", "ready", "replacing", "failed", "stopping"]
@@ -69,7 +70,7 @@ class Serving:
 
     def __init__(self, *, limits: Limits) -> None:
         self.limits = limits
-        self.metrics = Metrics(self._snapshot, lambda: len(self.adapters))
+        self.metrics = Metrics(self._snapshot, self._now, lambda: self.adapters)
         self.adapter_ids: dict[str, int] = {}
         self._current: ServedModel | None = None
         self._retired: dict[ServedModel, asyncio.Task[None]] = {}
@@ -79,7 +80,7 @@ class Serving:
         self.n_waiting = self._most_waiting = 0
         self._stopping = False
         self._last_name = ""
-        self._n_gone = (0, 0)
+        self._n_gone = (0, 0, 0)
 
     async def loaded(self) -> ChatModel:
         """The model, as soon as the first one is there; raises what kept it from being loaded."""
@@ -296,19 +297,33 @@ class Serving:
     async def _free(self, served: ServedModel) -> None:
         last = served.model.engine.snapshot()
         await served.free()
-        preempted, evicted = self._n_gone
-        self._n_gone = (preempted + last.n_preempted, evicted + last.n_evicted)
+        preempted, evicted, restored = self._n_gone
+        self._n_gone = (
+            preempted + last.n_preempted,
+            evicted + last.n_evicted,
+            restored + last.n_restored,
+        )
 
     def _snapshot(self) -> EngineSnapshot | None:
         """The current engine's, but with what all engines together have counted."""
         if self._current is None:
             return None
         every = [served.model.engine.snapshot() for served in self._all()]
-        preempted, evicted = self._n_gone
+        preempted, evicted, restored = self._n_gone
         return replace(
             every[-1],
             n_preempted=preempted + sum(each.n_preempted for each in every),
             n_evicted=evicted + sum(each.n_evicted for each in every),
+            n_restored=restored + sum(each.n_restored for each in every),
+        )
+
+    def _now(self) -> Served:
+        served = self._current
+        return Served(
+            model=None if served is None else served.model,
+            is_ready=self.state in ("ready", "replacing"),
+            n_waiting=self.n_waiting,
+            n_retired=len(self._retired),
         )
 
 
@@ -334,12 +349,14 @@ class Lease:
         return self.model.engine.adapters.all()
 
     def named(self, name: str | None) -> ChatModel:
-        """The model of a name, which may be an adapter's; None is the model itself.
+        """The model of a name, which may be an adapter's; without a name it is the model itself.
+
+        Editors that know no name send an empty one.
 
         Raises:
             UnknownModel: There is none of that name.
         """
-        if name is None or name == self.model.name or name in self.aliases:
+        if not name or name == self.model.name or name in self.aliases:
             return self.model
         with suppress(UnknownAdapter):
             return self.model.with_adapter(self.adapter(name))

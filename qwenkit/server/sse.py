@@ -27,20 +27,22 @@ class EventStream(Response):
 
     Args:
         chunks: Closed at once when the client goes away.
-        ping_s: Seconds of silence after which a comment is sent.
+        ping_s: Seconds of silence after which a ping is sent.
+        ping: A comment, or an event where the clients know one.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[bytes], *, ping_s: float) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], *, ping_s: float, ping: bytes = PING) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["Content-Length"]
         self._chunks = chunks
         self._ping_s = ping_s
+        self._ping = ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the chunks as they come."""
-        outbox = _Outbox(self._ping_s)
+        outbox = _Outbox(self._ping_s, self._ping)
         filling = asyncio.create_task(outbox.fill(self._chunks))
         watching = asyncio.create_task(wait_for_disconnect(receive))
         watching.add_done_callback(lambda _: filling.cancel())
@@ -73,12 +75,13 @@ def _error_event(exc: Exception) -> bytes:
 class _Outbox:
     """Chunks that wait to be written, and why there will be no more."""
 
-    def __init__(self, ping_s: float) -> None:
+    def __init__(self, ping_s: float, ping: bytes) -> None:
         self.error: Exception | None = None
         self._chunks: list[bytes] = []
         self._ready = asyncio.Event()
         self._closed = False
         self._ping_s = ping_s
+        self._ping_event = ping
         self._loop = asyncio.get_running_loop()
         self._taken_at = self._loop.time()
         self._timer = self._loop.call_later(ping_s, self._ping)
@@ -111,7 +114,7 @@ class _Outbox:
         # One lazy timer: rearming it with every chunk would cost more than the chunk.
         silence_s = self._loop.time() - self._taken_at
         if silence_s >= self._ping_s and not self._chunks:
-            self._chunks.append(PING)
+            self._chunks.append(self._ping_event)
             self._ready.set()
             silence_s = 0.0
         self._timer = self._loop.call_later(max(self._ping_s - silence_s, 0.001), self._ping)

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from qwenkit.backends.base import Tokenizer
+from qwenkit.server.answers import Detokenized, PromptText, Tokens
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.openai.conversation import render
 from qwenkit.server.openai.schema import ChatBody, says
@@ -44,7 +45,7 @@ class DetokenizeBody(BaseModel):
     """Token ids."""
 
 
-@router.post("/tokenize", summary="Text to token ids")
+@router.post("/tokenize", summary="Text to token ids", responses={200: {"model": Tokens}})
 async def tokenize(body: TokenizeBody, serving: ServingNow) -> dict[str, Any]:
     """`{"tokens": [id, …]}`, or `[{"id", "piece"}, …]` with pieces."""
     tokenizer = serving.model.engine.tokenizer
@@ -70,7 +71,7 @@ def _piece(tokenizer: Tokenizer, token: int) -> str | list[int]:
         return list(piece)
 
 
-@router.post("/detokenize", summary="Token ids to text")
+@router.post("/detokenize", summary="Token ids to text", responses={200: {"model": Detokenized}})
 async def detokenize(body: DetokenizeBody, serving: ServingNow) -> dict[str, str]:
     """`{"content": text}`."""
     tokenizer = serving.model.engine.tokenizer
@@ -78,7 +79,11 @@ async def detokenize(body: DetokenizeBody, serving: ServingNow) -> dict[str, str
     return {"content": decode(tokenizer, body.tokens)}
 
 
-@router.post("/apply-template", summary="Messages to the prompt's text")
+@router.post(
+    "/apply-template",
+    summary="Messages to the prompt's text",
+    responses={200: {"model": PromptText}},
+)
 async def apply_template(body: ChatBody, serving: ServingNow) -> dict[str, str]:
     """`{"prompt": text}` of a body of `/v1/chat/completions`; nothing is generated."""
     prompt = await asyncio.to_thread(render, serving.named(body.model), body)

@@ -377,10 +377,10 @@ class Noted(SilentObserver):
         self.prompts: list[int] = []
         self.outcomes: list[str] = []
 
-    def on_prompt(self, n_prompt: int, n_cached: int) -> None:
+    def on_prompt(self, n_prompt: int, n_cached: int, adapter: str) -> None:
         self.prompts.append(n_prompt)
 
-    def on_choice_done(self, n_tokens: int, outcome: str) -> None:
+    def on_choice_done(self, n_tokens: int, outcome: str, adapter: str) -> None:
         self.outcomes.append(outcome)
 
 

@@ -91,6 +91,19 @@ async def test_a_full_pool_puts_states_aside_instead_of_losing_them(start_engine
 
 
 @pytest.mark.anyio
+async def test_a_closed_engine_keeps_nothing_on_its_shelf(start_engine: Start) -> None:
+    backend = ScriptedBackend(
+        {"?": "z"}, n_slots=2, n_resident=2, n_ctx=256, n_cells=256, saves_states=True
+    )
+    engine = start_engine(backend)
+    for letter in "abc":
+        await ask(engine, letter * 150 + "?")
+    assert engine.snapshot().shelf_bytes > 0
+    engine.close()
+    assert (engine.snapshot().n_shelved, engine.snapshot().shelf_bytes) == (0, 0)
+
+
+@pytest.mark.anyio
 async def test_many_answers_with_a_shelf_are_those_without(start_engine: Start) -> None:
     backend = ScriptedBackend(
         {"?": "abc" * 20}, n_slots=3, n_resident=3, n_ctx=300, n_cells=600, saves_states=True

@@ -87,7 +87,14 @@ async def test_a_network_that_is_allowed_is_fine_and_no_other() -> None:
         "http://localhost/mcp",
         "http://[::1]/mcp",
         "http://[::ffff:127.0.0.1]/mcp",
+        "http://0177.0.0.1/mcp",
+        "http://[::ffff:7f00:1]/mcp",
+        "http://169.254.169.254/latest/meta-data",
         "http://user@127.0.0.1/mcp",
+        "http://8.8.8.8@127.0.0.1/mcp",
+        "http://8.8.8.8:80@127.0.0.1:80/mcp",
+        "http://8.8.8.8\\@127.0.0.1/mcp",
+        "http://①②⑦.⓪.⓪.①/mcp",
     ],
 )
 async def test_no_spelling_of_this_machine_gets_through(url: str) -> None:

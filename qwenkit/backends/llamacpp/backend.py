@@ -115,8 +115,7 @@ class LlamaBackend:
             return np.empty((0, self.tokenizer.n_vocab), np.float32)
         native.llama_synchronize(self._context)
         address = capi.get_logits(self._context)
-        floats = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(floats, (n_wanted, self.tokenizer.n_vocab))
+        return capi.floats(address, (n_wanted, self.tokenizer.n_vocab))
 
     def abort(self) -> None:
         """End the decode that is running now (CPU only)."""
@@ -137,14 +136,15 @@ class LlamaBackend:
     def save_state(self, slot: int) -> bytes:
         """The state of a slot."""
         size = native.llama_state_seq_get_size(self._context, slot)
-        buffer = (ctypes.c_uint8 * size)()
-        written = native.llama_state_seq_get_data(self._context, buffer, size, slot)
-        return memoryview(buffer)[:written].tobytes()
+        buffer = np.empty(size, np.uint8)
+        pointer = capi.pointer(buffer, ctypes.c_uint8)
+        written = native.llama_state_seq_get_data(self._context, pointer, size, slot)
+        return buffer[:written].tobytes()
 
     def load_state(self, slot: int, state: bytes) -> bool:
         """Make an empty slot hold a saved state; False where it has no room."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        read = native.llama_state_seq_set_data(self._context, buffer, len(state), slot)
+        pointer = capi.pointer(np.frombuffer(state, np.uint8), ctypes.c_uint8)
+        read = native.llama_state_seq_set_data(self._context, pointer, len(state), slot)
         return bool(read)
 
     def load_adapter(self, path: Path) -> LlamaAdapter:

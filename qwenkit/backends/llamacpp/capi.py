@@ -46,6 +46,27 @@ def pointer(array: npt.NDArray[Any], kind: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
+class _InPlace:
+    """Memory of the library as numpy's array interface tells of it."""
+
+    def __init__(self, address: int, shape: tuple[int, ...]) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "<f4",
+            "shape": shape,
+            "data": (address, False),
+        }
+
+
+def floats(address: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Numbers that the library holds, in place.
+
+    `np.ctypeslib.as_array` makes a C type for every shape, and ctypes keeps each for good.
+    """
+    array: npt.NDArray[np.float32] = np.asarray(_InPlace(address, shape))
+    return array
+
+
 class _Log:
     """Keeps the library's newest messages, so that a failure can say why."""
 

@@ -96,5 +96,5 @@ class Embedder:
         code = native.llama_decode(self._context, batch)
         if code != 0:
             raise ComputeFailed(f"llama_decode returned {code}: {capi.log.errors()}")
-        floats = native.llama_get_embeddings(self._context)
-        return np.ctypeslib.as_array(floats, (len(tokens), self.n_embd))
+        address = ctypes.addressof(native.llama_get_embeddings(self._context).contents)
+        return capi.floats(address, (len(tokens), self.n_embd))

@@ -51,7 +51,7 @@ def size_model(info: ModelInfo, spec: ModelSpec, *, memory_bytes: int | None) ->
         OutOfMemory: Weights and cache don't fit.
     """
     native = native_context(info)
-    kv_bytes = round(info.kv_bytes_per_token["f16"] / 2 * _KV_BYTES[spec.kv_type])
+    kv_bytes = kv_bytes_per_token(info.kv_bytes_per_token["f16"], spec.kv_type)
     affordable = _affordable_ctx(info, kv_bytes, memory_bytes)
     notes = []
     n_ctx = spec.n_ctx or min(native, affordable)
@@ -76,6 +76,11 @@ def size_model(info: ModelInfo, spec: ModelSpec, *, memory_bytes: int | None) ->
         use_mlock=spec.use_mlock,
     )
     return Sizing(options, tuple(notes))
+
+
+def kv_bytes_per_token(f16_bytes: int, kind: KvType) -> int:
+    """What a token takes in the cache, of what it takes in 16 bits."""
+    return round(f16_bytes / 2 * _KV_BYTES[kind])
 
 
 def native_context(info: ModelInfo) -> int:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp.llama_cpp as native
+import numpy as np
 
-from qwenkit.backends.llamacpp.capi import read_metadata
+from qwenkit.backends.llamacpp import capi
 from qwenkit.errors import EngineStopped
 
 _PIECE_BYTES = 1024
@@ -54,7 +55,7 @@ class LlamaTokenizer:
         self._vocab = native.llama_model_get_vocab(model)
         self.n_vocab: int = native.llama_vocab_n_tokens(self._vocab)
         # Qwen's tokenizer composes characters first; llama.cpp's reading of it leaves that out.
-        self._composes = read_metadata(model, "tokenizer.ggml.pre") == "qwen2"
+        self._composes = capi.read_metadata(model, "tokenizer.ggml.pre") == "qwen2"
         self._control: dict[str, int] = {}
         self._added: dict[str, int] = {}
         for token in range(self.n_vocab):
@@ -120,12 +121,14 @@ class LlamaTokenizer:
             text = unicodedata.normalize("NFC", text)
         data = text.encode("utf-8")
         capacity = len(data) + 8
-        buffer = (ctypes.c_int32 * capacity)()
+        ids = np.empty(capacity, np.int32)
+        pointer = capi.pointer(ids, ctypes.c_int32)
         with self._in_use:
             n = native.llama_tokenize(
-                self._vocab, data, len(data), buffer, capacity, False, special
+                self._vocab, data, len(data), pointer, capacity, False, special
             )
-        return buffer[:n]
+        tokens: list[int] = ids[:n].tolist()
+        return tokens
 
     def piece(self, token: int, *, special: bool = True) -> bytes:
         """The bytes that a token stands for; a control token has none unless `special`.

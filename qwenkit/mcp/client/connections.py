@@ -7,13 +7,15 @@ connection, and every connection a task, of its own.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self
 
 from qwenkit.chat.messages import JsonValue
 from qwenkit.errors import InvalidRequest, RemoteUnreachable, UnknownMcpServer
 from qwenkit.mcp.client.addresses import AddressGuard
+from qwenkit.mcp.client.calls import McpCall, OnCall
 from qwenkit.mcp.client.config import HttpServer, ServerConfig
 from qwenkit.mcp.client.connection import Connection, Pace
 from qwenkit.mcp.client.results import MAX_CHARACTERS, ToolResult, failed
@@ -33,6 +35,7 @@ class McpConnections:
         guard: Says where servers that are added over the network may be.
         pace: How long things may take, and how often they are tried again.
         max_result_characters: Most text of a result.
+        on_call: Told of every call that is over.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class McpConnections:
         guard: AddressGuard | None = None,
         pace: Pace | None = None,
         max_result_characters: int = MAX_CHARACTERS,
+        on_call: OnCall | None = None,
     ) -> None:
+        self._on_call = on_call
         self._guard = guard or AddressGuard()
         self._pace = pace or Pace()
         self._max_characters = max_result_characters
@@ -123,7 +128,30 @@ class McpConnections:
         tool = next((each for each in tools if each.own_name == own_name), None)
         if connection is None or tool is None:
             return failed(f"there is no tool {name!r}")
-        return await connection.call(replace(tool, name=name), arguments, timeout_s=timeout_s)
+        return await self._told(connection, replace(tool, name=name), arguments, timeout_s)
+
+    async def _told(
+        self,
+        connection: Connection,
+        tool: McpTool,
+        arguments: Mapping[str, JsonValue],
+        timeout_s: float | None,
+    ) -> ToolResult:
+        """What a call results in; whoever counts calls is told."""
+        began = time.perf_counter()
+        outcome: Literal["success", "error", "cancelled"] = "cancelled"
+        try:
+            result = await connection.call(tool, arguments, timeout_s=timeout_s)
+            outcome = "error" if result.is_error else "success"
+            return result
+        finally:
+            if self._on_call is not None:
+                seconds = time.perf_counter() - began
+                self._on_call(
+                    McpCall(
+                        server=connection.name, tool=tool.name, outcome=outcome, seconds=seconds
+                    )
+                )
 
     async def add(self, server: HttpServer) -> ServerStatus:
         """Connect to another server, which must answer; it is kept from then on.

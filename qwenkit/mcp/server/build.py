@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -52,15 +52,26 @@ T = TypeVar("T")
 IsAdmin: TypeAlias = Callable[[Context], bool]
 
 
-def build_server(host: Host, *, is_admin: IsAdmin, feedback: Feedback | None = None) -> Server[Any]:
+OnTool: TypeAlias = Callable[[str, Literal["success", "error"]], None]
+"""Told of one of our tools that was called, and what came of it."""
+
+
+def build_server(
+    host: Host,
+    *,
+    is_admin: IsAdmin,
+    feedback: Feedback | None = None,
+    on_tool: OnTool = lambda _name, _outcome: None,
+) -> Server[Any]:
     """An MCP server that offers a host's model, and tells admins of its log.
 
     Args:
         host: Has the model.
         is_admin: Whether a request's caller may change what is served, and read what others said.
         feedback: Has the log; None offers nothing of it.
+        on_tool: Told of every call of a tool that is over.
     """
-    offers = _Offers(host, is_admin, None if feedback is None else LogOffers(feedback))
+    offers = _Offers(host, is_admin, None if feedback is None else LogOffers(feedback), on_tool)
     server: Server[Any] = Server(
         "qwenkit",
         title="qwenkit",
@@ -83,7 +94,10 @@ def build_server(host: Host, *, is_admin: IsAdmin, feedback: Feedback | None = N
 class _Offers:
     """Answers every kind of request."""
 
-    def __init__(self, host: Host, is_admin: IsAdmin, log: LogOffers | None) -> None:
+    def __init__(
+        self, host: Host, is_admin: IsAdmin, log: LogOffers | None, on_tool: OnTool
+    ) -> None:
+        self._on_tool = on_tool
         self.logs = ClientLogs()
         self._log = log
         self._host = host
@@ -99,9 +113,11 @@ class _Offers:
         try:
             result = await tool.call(self._host, params.arguments or {}, _progress(ctx))
         except QwenkitError as exc:
+            self._on_tool(params.name, "error")
             await self.logs.send(ctx, "error", f"{params.name}: {exc.message}")
             content = TextContent(type="text", text=_told(exc))
             return CallToolResult(content=[content], is_error=True)
+        self._on_tool(params.name, "success")
         await self.logs.send(ctx, "info", f"{params.name} is done")
         return result
 

@@ -22,12 +22,13 @@ from qwenkit.server.agent.search import find_threads, page, page_headers, select
 from qwenkit.server.agent.service import AgentNow
 from qwenkit.server.agent.threads import delete_thread
 from qwenkit.server.body import StrictRoute
+from qwenkit.server.openapi import fails_with
 
 router = APIRouter(prefix="/agent/assistants", tags=["agent"], route_class=StrictRoute)
 AssistantId = Annotated[str, Path(max_length=MAX_ID)]
 
 
-@router.post("", summary="Make an assistant")
+@router.post("", summary="Make an assistant", responses=fails_with(409))
 async def create(body: AssistantBody, agent: AgentNow) -> dict[str, Any]:
     """An assistant is a preset of what runs choose; its config is checked here."""
     return await agent.assistants.create(body)
@@ -57,7 +58,7 @@ async def get(assistant_id: AssistantId, agent: AgentNow) -> dict[str, Any]:
     return agent.assistants.get(assistant_id)
 
 
-@router.patch("/{assistant_id}", summary="Change an assistant")
+@router.patch("/{assistant_id}", summary="Change an assistant", responses=fails_with(409))
 async def update(
     assistant_id: AssistantId, body: AssistantPatch, agent: AgentNow
 ) -> dict[str, Any]:
@@ -65,7 +66,12 @@ async def update(
     return await agent.assistants.update(assistant_id, body)
 
 
-@router.delete("/{assistant_id}", summary="Delete an assistant", status_code=204)
+@router.delete(
+    "/{assistant_id}",
+    summary="Delete an assistant",
+    status_code=204,
+    responses=fails_with(409),
+)
 async def delete(
     assistant_id: AssistantId,
     agent: AgentNow,
@@ -131,7 +137,11 @@ async def versions(
     return list(page(found, limit=query.limit, offset=query.offset))
 
 
-@router.post("/{assistant_id}/latest", summary="Choose an assistant's version")
+@router.post(
+    "/{assistant_id}/latest",
+    summary="Choose an assistant's version",
+    responses=fails_with(409),
+)
 async def latest(assistant_id: AssistantId, body: LatestBody, agent: AgentNow) -> dict[str, Any]:
     """Runs take that one from then on."""
     return await agent.assistants.set_latest(assistant_id, body.version)

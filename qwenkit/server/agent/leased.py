@@ -36,6 +36,7 @@ class LeasedAnswers:
             UnknownModel: There is none of the name that the question asks for.
             QwenkitError: As `stream_chat` raises it.
         """
+        self._record.step()
         async with self._serving.lease_when_open() as lease:
             model = lease.named(question.model)
             async with aclosing(self._answer(lease, model, question)) as events:

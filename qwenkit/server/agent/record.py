@@ -11,6 +11,7 @@ from qwenkit.agent.tools.base import ToolRan
 from qwenkit.feedback.capture import Asked
 from qwenkit.feedback.records import ToolRun, timestamp
 from qwenkit.server.agent.run_facts import run_facts
+from qwenkit.server.metrics.agent import AgentMeasures, ToolOutcome
 from qwenkit.server.recording import Capture, Recorder, recorded
 from qwenkit.server.tracing import request_id
 
@@ -20,10 +21,12 @@ class AgentRecord:
 
     Args:
         recorder: Keeps it.
+        measures: Counts it, whether it is kept or not.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, measures: AgentMeasures) -> None:
         self._recorder = recorder
+        self._measures = measures
 
     @property
     def wanted(self) -> bool:
@@ -58,8 +61,13 @@ class AgentRecord:
         """An answer's events, recorded before the last one is passed on."""
         return recorded(events, capture, self._recorder)
 
+    def step(self) -> None:
+        """Count that a model is asked."""
+        self._measures.on_step()
+
     def tool_ran(self, ran: ToolRan) -> None:
-        """Record a call of a tool."""
+        """Record a call of a tool, and count it."""
+        self._measures.on_tool(_outcome(ran), ran.took_s)
         if not self.wanted:
             return
         facts = run_facts()
@@ -81,3 +89,9 @@ class AgentRecord:
                 )
             ]
         )
+
+
+def _outcome(ran: ToolRan) -> ToolOutcome:
+    if ran.approved is False:
+        return "rejected"
+    return "error" if ran.output.is_error else "success"

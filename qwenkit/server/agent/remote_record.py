@@ -46,6 +46,7 @@ class RecordedAnswers:
         Raises:
             QwenkitError: As `RemoteAnswers.stream` raises it.
         """
+        self._record.step()
         if self._record.wanted:
             capture = _RemoteCapture(self._record.asked(question, model=""), question)
             events = self._record.answer(self._answers.stream(question), capture)

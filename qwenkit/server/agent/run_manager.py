@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
@@ -25,7 +26,9 @@ from qwenkit.server.agent.run_facts import RunFacts, set_run_facts
 from qwenkit.server.agent.run_request import END, GRAPH_ID, RunRequest
 from qwenkit.server.agent.schema import RunStatus, Strategy, ThreadStatus
 from qwenkit.server.errors import Conflict, NotThere, failure
+from qwenkit.server.metrics.agent import AgentMeasures, RunOutcome
 from qwenkit.server.openai.wire import to_json
+from qwenkit.server.telemetry.spans import inside
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -78,6 +81,7 @@ class Run:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     work: asyncio.Task[None] | None = None
     stream: GraphStream | None = None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def abandoned(self) -> bool:
@@ -107,9 +111,14 @@ class RunManager:
         graph: Runs.
         database: Keeps the checkpoints.
         records: Keeps the rows.
+        measures: Counts them.
     """
 
-    def __init__(self, graph: Agent, database: Database, records: Records) -> None:
+    def __init__(
+        self, graph: Agent, database: Database, records: Records, measures: AgentMeasures
+    ) -> None:
+        self._measures = measures
+        measures.watch_active(lambda: len(self._live))
         self._graph = graph
         self._database = database
         self._records = records
@@ -245,6 +254,15 @@ class RunManager:
         await run.stored.wait()
         if previous is not None:
             await previous.released.wait()
+        named = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": GRAPH_ID,
+            "gen_ai.conversation.id": run.record.thread_id,
+        }
+        with inside(f"invoke_agent {GRAPH_ID}", named):
+            await self._run(run)
+
+    async def _run(self, run: Run) -> None:
         record = run.record
         run.record = await self._records.end_run(record, "running")
         await self._records.change_thread(record.thread_id, status="busy")
@@ -354,10 +372,21 @@ class RunManager:
             status = "busy" if any(other.action is None for other in others) else status
         await self._records.change_thread(record.thread_id, status=status, state=state)
         ended: RunStatus = "error" if error else "interrupted" if work.cancelled() else "success"
+        self._count(run, work, error, waiting=bool(waiting))
         run.record = await self._records.end_run(record, ended)
         run.result = {"__error__": error} if error else dict(values or {})
         if waiting:
             run.result["__interrupt__"] = [interrupt_json(each) for each in snapshot.interrupts]
+
+    def _count(
+        self, run: Run, work: asyncio.Task[None], error: dict[str, Any] | None, *, waiting: bool
+    ) -> None:
+        outcome: RunOutcome = "waiting" if waiting else "success"
+        if error:
+            outcome = "error"
+        elif work.cancelled():
+            outcome = "cancelled"
+        self._measures.on_run(outcome, time.perf_counter() - run.began)
 
     def _retire(self, run: Run) -> None:
         self._live.pop(run.record.run_id, None)

@@ -133,7 +133,7 @@ def read_update(values: Any) -> Any:
         return merged
     if not isinstance(values, Mapping):
         raise InvalidRequest("values must be an object", param="values")
-    return {**values, **_messages(values, "values.messages")}
+    return _state(values, "values")
 
 
 def _chosen(config: Any, context: Any) -> dict[str, Any]:
@@ -166,8 +166,37 @@ def _input(given: Any) -> Any:
     if given is None:
         return None
     if not isinstance(given, Mapping) or not given:
-        raise InvalidRequest('input must be {"messages": […]}', param="input")
-    return {**given, **_messages(given, "input.messages")}
+        raise _no_input()
+    state = _state(given, "input")
+    if not state:
+        raise _no_input()
+    return state
+
+
+def _no_input() -> InvalidRequest:
+    return InvalidRequest('input must be {"messages": […]}', param="input")
+
+
+def _state(given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """State as the graph takes it: a list of messages that is null is none."""
+    _check_numbers(given, place)
+    others = {name: value for name, value in given.items() if name != "messages"}
+    return others | _messages(given, f"{place}.messages")
+
+
+def _check_numbers(value: Any, place: str) -> None:
+    """Refuse what no checkpoint can hold."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+        elif isinstance(item, int) and not -(2**63) <= item < 2**64:
+            raise InvalidRequest(
+                f"{place} has a whole number of over 64 bits", param=place, hint="send it as text"
+            )
 
 
 def _messages(owner: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -196,6 +225,7 @@ def _messages(owner: Mapping[str, Any], place: str) -> dict[str, Any]:
 def _command(command: CommandBody) -> Any:
     from langgraph.types import Command
 
+    _check_numbers(command.resume, "command.resume")
     update = command.update
     if isinstance(update, list):
         update = dict(_pair(each) for each in update)

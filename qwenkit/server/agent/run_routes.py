@@ -27,6 +27,7 @@ from qwenkit.server.agent.service import AgentNow, OpenAgent
 from qwenkit.server.body import StrictListRoute, StrictRoute
 from qwenkit.server.disconnect import unless_disconnected
 from qwenkit.server.errors import NotThere
+from qwenkit.server.openapi import fails_with
 
 MAX_BATCH = 64
 
@@ -37,7 +38,11 @@ RunId = Annotated[str, Path(max_length=MAX_ID)]
 LastEventId = Annotated[str | None, Header(max_length=64)]
 
 
-@router.post("/threads/{thread_id}/runs", summary="Start a run and don't wait for it")
+@router.post(
+    "/threads/{thread_id}/runs",
+    summary="Start a run and don't wait for it",
+    responses=fails_with(409),
+)
 async def create(
     thread_id: ThreadId, body: RunBody, agent: AgentNow, response: Response
 ) -> dict[str, Any]:
@@ -47,14 +52,24 @@ async def create(
     return run.record.as_json()
 
 
-@router.post("/threads/{thread_id}/runs/stream", summary="Run and stream", response_model=None)
+@router.post(
+    "/threads/{thread_id}/runs/stream",
+    summary="Run and stream",
+    response_model=None,
+    responses=fails_with(409),
+)
 async def stream(thread_id: ThreadId, body: RunBody, agent: AgentNow) -> Response:
     """What happens, as server-sent events."""
     run = await _start(agent, body, thread_id)
     return _streamed(run, cancels=body.on_disconnect == "cancel")
 
 
-@router.post("/threads/{thread_id}/runs/wait", summary="Run and wait", response_model=None)
+@router.post(
+    "/threads/{thread_id}/runs/wait",
+    summary="Run and wait",
+    response_model=None,
+    responses=fails_with(409),
+)
 async def wait(
     thread_id: ThreadId, body: RunBody, agent: AgentNow, request: Request, response: Response
 ) -> Any:
@@ -95,7 +110,13 @@ async def delete(thread_id: ThreadId, run_id: RunId, agent: AgentNow) -> None:
     await agent.records.delete_run(run_id)
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}/cancel", summary="Cancel a run")
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/cancel",
+    summary="Cancel a run",
+    status_code=202,
+    response_class=Response,
+    responses={204: {"description": "It is over; `wait` asked for that."}},
+)
 async def cancel(
     thread_id: ThreadId,
     run_id: RunId,

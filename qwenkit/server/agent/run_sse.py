@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from urllib.parse import quote
 
 from qwenkit.server.agent.run_manager import Run, RunManager
 from qwenkit.server.sse import EventStream
@@ -15,7 +16,8 @@ _ALWAYS = ("metadata", "error")
 
 def run_headers(run: Run, *, to: str) -> dict[str, str]:
     """Where the run is, and where to go on if the connection breaks, below `/agent`."""
-    place = f"/threads/{run.record.thread_id}/runs/{run.record.run_id}"
+    # A thread's id is whatever its maker chose: line ends in it would end the header.
+    place = f"/threads/{quote(run.record.thread_id, safe='')}/runs/{run.record.run_id}"
     return {"Content-Location": place, "Location": f"{place}/{to}"}
 
 

@@ -27,6 +27,7 @@ from qwenkit.server.agent.run_manager import RunManager
 from qwenkit.server.agent.threads import refresh_thread
 from qwenkit.server.recording import Recorder
 from qwenkit.server.serving import Serving
+from qwenkit.server.telemetry.tools import traced_tools
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -97,11 +98,16 @@ class AgentService:
         self._plan = plan
         self._serving = serving
         self._connections = connections
-        self._record = AgentRecord(recorder)
+        self._record = AgentRecord(recorder, serving.metrics.agent)
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
         self._agent: OpenAgent | None = None
         self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was asked for, so that its threads and runs are held here."""
+        return self._agent is not None
 
     async def opened(self) -> OpenAgent:
         """The agent.
@@ -145,7 +151,7 @@ class AgentService:
             allowed=frozenset(self._plan.allowed_tools),
             max_steps=self._plan.max_steps,
         )
-        toolbox = Toolbox([built_in_tools, self._mcp_tools])
+        toolbox = Toolbox([traced_tools(built_in_tools), traced_tools(self._mcp_tools)])
         graph = make_graph(
             await self._model(stack),
             toolbox,
@@ -156,7 +162,7 @@ class AgentService:
         records = Records(database)
         await records.prepare()
         await _recover(graph, database, records)
-        runs = RunManager(graph, database, records)
+        runs = RunManager(graph, database, records, self._serving.metrics.agent)
         return OpenAgent(
             graph, database, records, await Assistants.load(records), runs, self._serving
         )

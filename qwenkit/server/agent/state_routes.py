@@ -21,6 +21,7 @@ from qwenkit.server.agent.schema import (
 from qwenkit.server.agent.search import select as choose
 from qwenkit.server.agent.service import AgentNow, OpenAgent
 from qwenkit.server.body import StrictRoute
+from qwenkit.server.openapi import fails_with
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -47,7 +48,7 @@ async def newest(
     return choose(await _state(agent, thread_id, None, subgraphs=subgraphs), select)
 
 
-@router.post("/state", summary="Change a thread's state")
+@router.post("/state", summary="Change a thread's state", responses=fails_with(409))
 async def update(thread_id: ThreadId, body: StateBody, agent: AgentNow) -> dict[str, Any]:
     """As if a node had written the values; makes a checkpoint, a branch where one is named."""
     from langgraph.errors import InvalidUpdateError

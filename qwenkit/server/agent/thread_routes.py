@@ -18,12 +18,13 @@ from qwenkit.server.agent.schema import (
 from qwenkit.server.agent.search import extract, find_threads, page, page_headers, select
 from qwenkit.server.agent.service import AgentNow
 from qwenkit.server.body import StrictRoute
+from qwenkit.server.openapi import fails_with
 
 router = APIRouter(prefix="/agent/threads", tags=["agent"], route_class=StrictRoute)
 ThreadId = Annotated[str, Path(max_length=MAX_ID)]
 
 
-@router.post("", summary="Make a thread")
+@router.post("", summary="Make a thread", responses=fails_with(409))
 async def create(body: ThreadBody, agent: AgentNow) -> dict[str, Any]:
     """Or take the one that is there, with `if_exists: do_nothing`."""
     return (await threads.create_thread(agent, body)).as_json()
@@ -70,7 +71,12 @@ async def get(thread_id: ThreadId, agent: AgentNow) -> dict[str, Any]:
     return (await threads.get_thread(agent, thread_id)).as_json()
 
 
-@router.patch("/{thread_id}", summary="Change a thread's metadata", response_model=None)
+@router.patch(
+    "/{thread_id}",
+    summary="Change a thread's metadata",
+    response_model=None,
+    responses={204: {"description": "Where `Prefer: return=minimal` asked for no more."}},
+)
 async def update(
     thread_id: ThreadId, body: ThreadPatch, agent: AgentNow, request: Request
 ) -> dict[str, Any] | Response:

@@ -10,6 +10,7 @@ from qwenkit.feedback.index import FeedbackIndex
 from qwenkit.feedback.query import RatedAnswer
 from qwenkit.feedback.records import encode
 from qwenkit.feedback.stats import compute_stats
+from qwenkit.server.answers import AnswerPage, FeedbackNumbers, RatedInteraction
 from qwenkit.server.auth import require_admin
 from qwenkit.server.errors import NotThere
 from qwenkit.server.feedback.schema import MAX_ID, PageQuery, Selection
@@ -19,7 +20,12 @@ from qwenkit.server.openai.wire import to_json
 router = APIRouter(prefix="/v1/feedback", tags=["feedback"], dependencies=[Depends(require_admin)])
 
 
-@router.get("/answers", summary="Search the answers", response_class=Response)
+@router.get(
+    "/answers",
+    summary="Search the answers",
+    response_class=Response,
+    responses={200: {"model": AnswerPage}},
+)
 async def search(query: PageQuery, feedback: FeedbackNow) -> Response:
     """Newest first, each with the ratings that count; `next_cursor` begins the next page."""
 
@@ -32,7 +38,12 @@ async def search(query: PageQuery, feedback: FeedbackNow) -> Response:
     return _json(await feedback.look_up(find))
 
 
-@router.get("/answers/{answer_id}", summary="One answer", response_class=Response)
+@router.get(
+    "/answers/{answer_id}",
+    summary="One answer",
+    response_class=Response,
+    responses={200: {"model": RatedInteraction}},
+)
 async def get(
     answer_id: Annotated[str, Path(max_length=MAX_ID)], feedback: FeedbackNow
 ) -> Response:
@@ -48,7 +59,11 @@ async def get(
     return _json(found)
 
 
-@router.get("/stats", summary="What people thought, in numbers")
+@router.get(
+    "/stats",
+    summary="What people thought, in numbers",
+    responses={200: {"model": FeedbackNumbers}},
+)
 async def stats(query: Selection, feedback: FeedbackNow) -> dict[str, Any]:
     """Counts by day, agreement between raters, and how adapters do."""
     return await feedback.look_up(lambda index: compute_stats(index, query).as_json())

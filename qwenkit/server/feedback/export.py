@@ -27,9 +27,15 @@ router = APIRouter(prefix="/v1/feedback", tags=["feedback"], dependencies=[Depen
 ExportFormat: TypeAlias = Literal["jsonl", "markdown", "dpo", "kto", "ppo", "trlx", "sft", "reward"]
 NDJSON = "application/x-ndjson"
 MARKDOWN = "text/markdown; charset=utf-8"
+_FILES = {media_type: {"schema": {"type": "string"}} for media_type in (NDJSON, "text/markdown")}
 
 
-@router.get("/export", summary="Download the log", response_class=Response)
+@router.get(
+    "/export",
+    summary="Download the log",
+    response_class=Response,
+    responses={200: {"content": _FILES}},
+)
 async def export(
     query: Selection,
     feedback: FeedbackNow,

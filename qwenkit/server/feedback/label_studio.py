@@ -22,9 +22,11 @@ from qwenkit.feedback.index import FeedbackIndex
 from qwenkit.feedback.label_studio.client import SECRET_HEADER, LabelStudio, SdkLabelStudio
 from qwenkit.feedback.label_studio.pull import PullReport, pull_task, retract
 from qwenkit.feedback.records import Rating
+from qwenkit.server.answers import HookAnswer
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.errors import Forbidden
 from qwenkit.server.feedback.service import Feedback
+from qwenkit.server.openapi import fails_with
 
 MAX_TASKS = 500
 DELETED = "ANNOTATIONS_DELETED"
@@ -143,7 +145,11 @@ class WebhookBody(BaseModel):
         return [task.id for task in tasks]
 
 
-@router.post("/v1/feedback/label-studio", summary="Somebody judged something in Label Studio")
+@router.post(
+    "/v1/feedback/label-studio",
+    summary="Somebody judged something in Label Studio",
+    responses={200: {"model": HookAnswer}, **fails_with(403, 502, 507)},
+)
 async def receive(
     body: WebhookBody,
     request: Request,

@@ -19,15 +19,22 @@ from qwenkit.feedback.records import (
     new_rating_id,
     now,
 )
+from qwenkit.server.answers import RatingList
 from qwenkit.server.body import StrictRoute
 from qwenkit.server.errors import Conflict, NotThere
 from qwenkit.server.feedback.schema import MAX_ID, ComparisonBody, EditBody, RatingBody
 from qwenkit.server.feedback.service import Feedback, FeedbackNow
+from qwenkit.server.openapi import fails_with
 
 router = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=StrictRoute)
 
 
-@router.post("", summary="Rate an answer", status_code=201)
+@router.post(
+    "",
+    summary="Rate an answer",
+    status_code=201,
+    responses={201: {"model": Rating}, **fails_with(409, 507)},
+)
 async def rate(body: RatingBody, feedback: FeedbackNow) -> dict[str, Any]:
     """The rating, once it is written; 404 for an answer that is not in the log."""
     body.check()
@@ -40,7 +47,9 @@ async def rate(body: RatingBody, feedback: FeedbackNow) -> dict[str, Any]:
     return as_json(await feedback.recorder.rate(rating))
 
 
-@router.get("/ratings", summary="The ratings of a conversation")
+@router.get(
+    "/ratings", summary="The ratings of a conversation", responses={200: {"model": RatingList}}
+)
 async def ratings(
     thread_id: Annotated[str, Param(min_length=1, max_length=MAX_ID)], feedback: FeedbackNow
 ) -> dict[str, Any]:

@@ -23,13 +23,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from .mutations import Fuzzed, honest, mutate, seeds_of
+from .mutations import Fuzzed, Seed, honest, mutate, seeds_of
 from .stage import ADMIN_KEY, USER_KEY, Stage, bearer, stage
 from .traffic import CHAT, MODEL, SCHEMA, TOOL
 
@@ -41,6 +41,10 @@ PATIENCE_S = 5.0
 CANARY_EVERY_S = 0.05
 N_HEARD = 10
 """Answers of the canary alone, and beside honest requests, between two turns of mutated ones."""
+LONG_SHARE = 0.05
+"""Honest requests that ask for long answers: a mutated one often loses its limit."""
+N_LONG = 256
+LIMITS = ("max_tokens", "max_output_tokens", "n_predict")
 N_A_TURN = 500
 """Mutated requests of one turn."""
 MAX_RATIO = 1.5
@@ -178,7 +182,10 @@ async def fuzz(stage: Stage, *, n_requests: int, seed: int, say: Callable[[str],
             mutate(dice.choice(generating if dice.random() < 0.5 else seeds), dice)
             for _ in range(n_requests)
         )
-        plain = (honest(dice.choice(generating)) for _ in itertools.count())
+        plain = (
+            honest(long(each) if dice.random() < LONG_SHARE else each)
+            for each in iter(lambda: dice.choice(generating), None)
+        )
         # What is loaded at first use delays neither kind.
         await _send_all(client, iter([honest(each) for each in seeds]), Report())
         while turn := list(itertools.islice(mutated, N_A_TURN)):
@@ -191,6 +198,12 @@ async def fuzz(stage: Stage, *, n_requests: int, seed: int, say: Callable[[str],
             say(report.told())
     await asyncio.to_thread(_conclude, stage, report)
     return report
+
+
+def long(seed: Seed) -> Seed:
+    """The seed with its answer's limit far away."""
+    body = {name: N_LONG if name in LIMITS else value for name, value in seed.body.items()}
+    return replace(seed, body=body)
 
 
 @asynccontextmanager

@@ -229,9 +229,12 @@ async def swap(actor: Actor) -> None:
 
 
 async def reload(actor: Actor) -> None:
-    """The same model in another size, in either way."""
+    """The same model in a slightly other size, in either way.
+
+    The sizes are near one another, or memory would follow the dice.
+    """
     body = {
-        "n_ctx": actor.dice.choice((2048, 3072, 4096)),
+        "n_ctx": actor.dice.choice((3840, 4096)),
         "mode": actor.dice.choice(("side_by_side", "drain")),
         "drain_timeout_s": 20,
     }

@@ -50,15 +50,15 @@ def matrix(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Everything that needs no torch and no minutes."""
     install(session, "test")
-    session.run(
-        "pytest",
-        *TWO_AT_ONCE,
-        "-m",
-        USUAL,
-        "--cov",
-        "--cov-report=term:skip-covered",
-        *session.posargs,
-    )
+    session.run("pytest", *TWO_AT_ONCE, "-m", USUAL, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The same, and which lines and branches they reach."""
+    install(session, "test")
+    wanted = ("--cov", "--cov-report=term:skip-covered")
+    session.run("pytest", *TWO_AT_ONCE, "-m", USUAL, *wanted, *session.posargs)
 
 
 @nox.session

@@ -20,7 +20,12 @@ async def test_a_model_is_found_by_its_name_and_by_its_path(make_app, run, ask):
             assert reply.json()["model"] == "scripted"
 
 
-@pytest.mark.parametrize("name", ["gpt-4o", "SCRIPTED", "", "scripted "])
+async def test_an_empty_name_is_the_served_model_as_no_name_is(client, ask):
+    reply = await client.post("/v1/chat/completions", json=ask("hello", model=""))
+    assert reply.json()["model"] == "scripted"
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "SCRIPTED", "scripted "])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 async def test_another_model_is_unknown_and_the_served_one_is_named(client, ask, path, name):
     reply = await client.post(path, json=ask("hello", model=name, prompt="hello"))

@@ -18,11 +18,13 @@ from qwenkit.settings import ReloadMode
 JsonObject = dict[str, Any]
 
 
-class _Shown(BaseModel):
+class Described(BaseModel):
+    """An answer, or a part of one; its fields' docstrings become their descriptions."""
+
     model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
 
 
-class Alive(_Shown):
+class Alive(Described):
     """The process lives."""
 
     status: Literal["ok"]
@@ -36,7 +38,7 @@ class Ready(Alive):
     """The served model."""
 
 
-class Me(_Shown):
+class Me(Described):
     """What the caller may do here."""
 
     role: Literal["nobody", "user", "admin"]
@@ -49,7 +51,7 @@ class Me(_Shown):
     """This server's."""
 
 
-class Piece(_Shown):
+class Piece(Described):
     """A token."""
 
     id: int
@@ -58,28 +60,28 @@ class Piece(_Shown):
     """Its text, or its bytes where they are no text by themselves."""
 
 
-class Tokens(_Shown):
+class Tokens(Described):
     """A text's tokens."""
 
     tokens: list[int] | list[Piece]
     """Their numbers; with their texts, where that was asked for."""
 
 
-class Detokenized(_Shown):
+class Detokenized(Described):
     """The text of tokens."""
 
     content: str
     """The text."""
 
 
-class PromptText(_Shown):
+class PromptText(Described):
     """What the model is given to read."""
 
     prompt: str
     """The text, with its control tokens."""
 
 
-class ShownAdapter(_Shown):
+class ShownAdapter(Described):
     """A loaded adapter."""
 
     id: int
@@ -108,14 +110,14 @@ class ShownAdapter(_Shown):
     """Whether the served model has the same; null where that is not known."""
 
 
-class AdapterList(_Shown):
+class AdapterList(Described):
     """The loaded adapters."""
 
     adapters: list[ShownAdapter]
     """All of them."""
 
 
-class LoraEntry(_Shown):
+class LoraEntry(Described):
     """A loaded adapter, as llama-server lists it."""
 
     id: int
@@ -128,7 +130,7 @@ class LoraEntry(_Shown):
     """Always 0: a request uses none unless it says so."""
 
 
-class LeftOutAdapter(_Shown):
+class LeftOutAdapter(Described):
     """An adapter that the model was not given."""
 
     name: str
@@ -137,7 +139,7 @@ class LeftOutAdapter(_Shown):
     """Why."""
 
 
-class Reloaded(_Shown):
+class Reloaded(Described):
     """Another model is served."""
 
     model: str
@@ -152,7 +154,7 @@ class Reloaded(_Shown):
     """Those that it was not given."""
 
 
-class ServedNow(_Shown):
+class ServedNow(Described):
     """The served model."""
 
     name: str
@@ -177,7 +179,7 @@ class ServedNow(_Shown):
     """How many requests use it now."""
 
 
-class Retired(_Shown):
+class Retired(Described):
     """A replaced model that requests still use."""
 
     name: str
@@ -186,7 +188,7 @@ class Retired(_Shown):
     """How many."""
 
 
-class LoadingProgress(_Shown):
+class LoadingProgress(Described):
     """How far a step is."""
 
     description: str
@@ -199,7 +201,7 @@ class LoadingProgress(_Shown):
     """What is counted; `B` is bytes."""
 
 
-class LoadingNow(_Shown):
+class LoadingNow(Described):
     """A model that is being loaded."""
 
     model_path: str | None
@@ -214,7 +216,7 @@ class LoadingNow(_Shown):
     """How far that is."""
 
 
-class LoadingFailed(_Shown):
+class LoadingFailed(Described):
     """Why the last loading failed."""
 
     message: str
@@ -223,7 +225,7 @@ class LoadingFailed(_Shown):
     """When, in seconds since 1970."""
 
 
-class Status(_Shown):
+class Status(Described):
     """How the server is doing."""
 
     state: Literal["loading", "ready", "replacing", "failed", "stopping"]
@@ -242,7 +244,7 @@ class Status(_Shown):
     """Why the last loading failed."""
 
 
-class ShownTool(_Shown):
+class ShownTool(Described):
     """A tool of an MCP server."""
 
     name: str
@@ -265,7 +267,7 @@ class ShownTool(_Shown):
     """Whether it runs without asking."""
 
 
-class ToolServer(_Shown):
+class ToolServer(Described):
     """An MCP server that is not disabled."""
 
     name: str
@@ -276,7 +278,7 @@ class ToolServer(_Shown):
     """What it offers."""
 
 
-class ToolServers(_Shown):
+class ToolServers(Described):
     """The MCP servers, for who may use them."""
 
     servers: list[ToolServer]
@@ -302,14 +304,14 @@ class McpServer(ToolServer):
     """The protocol's version; empty where it is not connected."""
 
 
-class McpServerList(_Shown):
+class McpServerList(Described):
     """The MCP servers, for admins."""
 
     servers: list[McpServer]
     """All of them."""
 
 
-class RatingList(_Shown):
+class RatingList(Described):
     """A conversation's ratings."""
 
     object: Literal["list"]
@@ -325,7 +327,7 @@ class RatedInteraction(Interaction):
     ratings: tuple[Rating, ...]
 
 
-class AnswerPage(_Shown):
+class AnswerPage(Described):
     """A page of answers."""
 
     object: Literal["list"]
@@ -336,7 +338,7 @@ class AnswerPage(_Shown):
     """Begins the next page; null where there is none."""
 
 
-class DayCounts(_Shown):
+class DayCounts(Described):
     """A day's answers."""
 
     day: str
@@ -351,7 +353,7 @@ class DayCounts(_Shown):
     """Comparisons."""
 
 
-class DayAgreement(_Shown):
+class DayAgreement(Described):
     """How far raters were of one opinion."""
 
     day: str
@@ -364,7 +366,7 @@ class DayAgreement(_Shown):
     """The share of these."""
 
 
-class MakerStanding(_Shown):
+class MakerStanding(Described):
     """How a model or an adapter does."""
 
     model: str
@@ -391,7 +393,7 @@ class MakerStanding(_Shown):
     """The share of wins, ties counting half."""
 
 
-class RaterCount(_Shown):
+class RaterCount(Described):
     """How much somebody rated."""
 
     rater: str
@@ -400,7 +402,7 @@ class RaterCount(_Shown):
     """How much."""
 
 
-class FeedbackNumbers(_Shown):
+class FeedbackNumbers(Described):
     """What people thought, in numbers."""
 
     n_answers: int
@@ -429,7 +431,7 @@ class FeedbackNumbers(_Shown):
     """By who rated, the busiest first."""
 
 
-class HookAnswer(_Shown):
+class HookAnswer(Described):
     """What a report of Label Studio's came to."""
 
     n_ratings: int | None = None

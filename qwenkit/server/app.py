@@ -139,6 +139,7 @@ def create_app(
         description=DESCRIPTION,
         lifespan=_lifespan,
         middleware=_middleware(settings, keys, serving, telemetry),
+        openapi_url=None,  # `openapi.install` answers there
         docs_url=None,  # the page takes its scripts from elsewhere
         redoc_url=None,
     )

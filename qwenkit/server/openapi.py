@@ -7,6 +7,7 @@ off the routes where they tell it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from qwenkit.server.auth import OPEN_PATHS, Role, require_admin
 
@@ -114,8 +117,14 @@ def fails_with(*statuses: int) -> dict[int | str, JsonObject]:
 
 
 def install(app: FastAPI) -> None:
-    """Let the application describe itself in full."""
+    """Let the application describe itself in full, at `/openapi.json`."""
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
+
+    async def describe(_: Request) -> JSONResponse:
+        # Its first making takes long enough to hold up the streams that run.
+        return JSONResponse(await asyncio.to_thread(app.openapi))
+
+    app.add_route("/openapi.json", describe, include_in_schema=False)
 
 
 def _document(app: FastAPI) -> JsonObject:

@@ -15,7 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwenkit.backends.scripted import ScriptedBackend
-from qwenkit.feedback.langfuse.sink import Lost
+from qwenkit.feedback.langfuse.outcome import Lost
 from qwenkit.server.metrics.labels import OTHER, BoundedLabel
 
 pytestmark = pytest.mark.anyio

@@ -6,6 +6,7 @@
     otlp          observations ─▶ OTLP, as bytes
     client        the HTTP routes of a Langfuse server, and their refusals
     sink          records ─▶ the server, while answers are given
+    outcome       what became of them there
     push          the log ─▶ the server; rows of a data set ─▶ a dataset
     annotations   a score ─▶ a rating
     pull          the server's scores ─▶ ratings in the log

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from qwenkit.errors import InvalidSettings, QwenkitError, RemoteError, RemoteUnreachable
 from qwenkit.feedback.langfuse.client import PAUSES_S, LangfuseClient, Refused
@@ -25,6 +25,7 @@ from qwenkit.feedback.langfuse.observations import (
     observe_answer,
     observe_tool,
 )
+from qwenkit.feedback.langfuse.outcome import Counter, Lost
 from qwenkit.feedback.langfuse.scores import SOURCE, judgement
 from qwenkit.feedback.records import Interaction, Rating, Record, ToolRun
 from qwenkit.settings import LangfuseSpec
@@ -36,8 +37,6 @@ MAX_WAITING = 1000
 CLOSE_S = 5.0
 """Most seconds that closing takes."""
 
-Lost: TypeAlias = Literal["queue_full", "refused", "unreachable", "unusable", "closed"]
-
 
 class Finder(Protocol):
     """Finds answers; used on the sink's thread only."""
@@ -47,16 +46,6 @@ class Finder(Protocol):
 
     def close(self) -> None:
         """Let go of files."""
-
-
-class Counter(Protocol):
-    """Told what becomes of records. Called on several threads; must return at once."""
-
-    def on_langfuse_sent(self, n_records: int) -> None:
-        """So many records are in Langfuse."""
-
-    def on_langfuse_lost(self, reason: Lost, n_records: int) -> None:
-        """So many will not be."""
 
 
 class LangfuseSink:

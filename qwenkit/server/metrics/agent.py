@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 RunOutcome: TypeAlias = Literal["success", "error", "cancelled", "waiting"]
 ToolOutcome: TypeAlias = Literal["success", "error", "rejected"]
-RUN_OUTCOMES: tuple[RunOutcome, ...] = ("success", "error", "cancelled", "waiting")
-TOOL_OUTCOMES: tuple[ToolOutcome, ...] = ("success", "error", "rejected")
 RUN_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 TOOL_S = (0.001, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -28,7 +26,9 @@ class AgentMeasures:
         histogram = partial(Histogram, registry=registry)
         text = "The agent's runs, by how they ended; one that is `waiting` asks a person."
         runs = counter("qwenkit_agent_runs", text, ("outcome",))
-        self._runs = {outcome: runs.labels(outcome) for outcome in RUN_OUTCOMES}
+        self._runs: dict[RunOutcome, Counter] = {
+            outcome: runs.labels(outcome) for outcome in get_args(RunOutcome)
+        }
         text = "Time that a run took, waiting for its thread included."
         self._run_s = histogram("qwenkit_agent_run_duration_seconds", text, buckets=RUN_S)
         text = "The agent's runs that are not over."
@@ -37,7 +37,9 @@ class AgentMeasures:
         self._steps = counter("qwenkit_agent_steps", text)
         text = "Tools that the agent has called, by what came of it."
         tools = counter("qwenkit_agent_tool_calls", text, ("outcome",))
-        self._tools = {outcome: tools.labels(outcome) for outcome in TOOL_OUTCOMES}
+        self._tools: dict[ToolOutcome, Counter] = {
+            outcome: tools.labels(outcome) for outcome in get_args(ToolOutcome)
+        }
         text = "Time that a tool of the agent's took."
         self._tool_s = histogram("qwenkit_agent_tool_duration_seconds", text, buckets=TOOL_S)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,7 +22,6 @@ TOKEN_GAP_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5
 STEP_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 PROMPT_TOKENS = (16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144)
 ANSWER_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16_384)
-OUTCOMES: tuple[Outcome, ...] = ("stop", "length", "cancelled", "error")
 
 
 class EngineMeasures:
@@ -57,7 +57,9 @@ class EngineMeasures:
         self._accepted_tokens = counter("qwenkit_accepted_tokens", text)
         text = "Choices that ended, by how."
         choices = counter("qwenkit_choices", text, ("outcome",))
-        self._choices = {outcome: choices.labels(outcome) for outcome in OUTCOMES}
+        self._choices: dict[Outcome, Counter] = {
+            outcome: choices.labels(outcome) for outcome in get_args(Outcome)
+        }
         text = "Time that a request waited for a slot."
         self._queue_s = histogram("qwenkit_queue_wait_seconds", text, buckets=QUEUE_S)
         text = "Time from a request's submission to its first token."

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
-from qwenkit.feedback.langfuse.sink import Lost
+from qwenkit.feedback.langfuse.outcome import Lost
 
 KINDS = ("interaction", "rating", "tool_run")
 OUTCOMES = ("written", "failed")

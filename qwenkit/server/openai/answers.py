@@ -8,30 +8,26 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from qwenkit.server.answers import Described
 
 JsonObject = dict[str, Any]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
-
-
-class CachedTokens(_Answer):
+class CachedTokens(Described):
     """What the prompt's tokens were."""
 
     cached_tokens: int
     """Tokens whose state was reused."""
 
 
-class ThoughtTokens(_Answer):
+class ThoughtTokens(Described):
     """What the answer's tokens were for."""
 
     reasoning_tokens: int
     """Tokens of thinking."""
 
 
-class TokenUsage(_Answer):
+class TokenUsage(Described):
     """Token counts."""
 
     prompt_tokens: int
@@ -46,7 +42,7 @@ class TokenUsage(_Answer):
     """What the others were for."""
 
 
-class Timings(_Answer):
+class Timings(Described):
     """Durations and speeds, as llama-server spells them."""
 
     cache_n: int
@@ -71,7 +67,7 @@ class Timings(_Answer):
     """How long the request waited for a slot; this server's."""
 
 
-class TokenChance(_Answer):
+class TokenChance(Described):
     """A token and how likely it was."""
 
     token: str
@@ -89,7 +85,7 @@ class ChosenToken(TokenChance):
     """The likeliest in its place."""
 
 
-class ChatLogprobs(_Answer):
+class ChatLogprobs(Described):
     """How likely an answer's tokens were."""
 
     content: list[ChosenToken]
@@ -98,7 +94,7 @@ class ChatLogprobs(_Answer):
     """Always null."""
 
 
-class CalledFunction(_Answer):
+class CalledFunction(Described):
     """What is called, and with what."""
 
     name: str
@@ -107,7 +103,7 @@ class CalledFunction(_Answer):
     """JSON text of its arguments."""
 
 
-class ToolCall(_Answer):
+class ToolCall(Described):
     """A call that the client has to make."""
 
     id: str
@@ -118,7 +114,7 @@ class ToolCall(_Answer):
     """What is called."""
 
 
-class McpCall(_Answer):
+class McpCall(Described):
     """A call to an MCP server that has been made here."""
 
     index: int
@@ -141,7 +137,7 @@ class McpCall(_Answer):
     """Why it failed."""
 
 
-class McpMissing(_Answer):
+class McpMissing(Described):
     """An MCP server that was named and could not be used."""
 
     server_label: str
@@ -150,7 +146,7 @@ class McpMissing(_Answer):
     """Why."""
 
 
-class ChatMessage(_Answer):
+class ChatMessage(Described):
     """What the model said."""
 
     role: Literal["assistant"]
@@ -171,7 +167,7 @@ class ChatMessage(_Answer):
     """Servers that could not be used; absent where all could."""
 
 
-class ChatChoice(_Answer):
+class ChatChoice(Described):
     """One of the answers."""
 
     index: int
@@ -184,7 +180,7 @@ class ChatChoice(_Answer):
     """Why it ended."""
 
 
-class _Completion(_Answer):
+class _Completion(Described):
     id: str
     """What it can be rated by."""
     created: int
@@ -208,7 +204,7 @@ class ChatCompletion(_Completion):
     """How long it took."""
 
 
-class TextLogprobs(_Answer):
+class TextLogprobs(Described):
     """How likely tokens were, in columns."""
 
     tokens: list[str]
@@ -221,7 +217,7 @@ class TextLogprobs(_Answer):
     """Where each begins in the text, in characters."""
 
 
-class TextChoice(_Answer):
+class TextChoice(Described):
     """One of the continuations."""
 
     text: str
@@ -245,7 +241,7 @@ class TextCompletion(_Completion):
     """How long it took; absent where there were several prompts."""
 
 
-class EmbeddingUsage(_Answer):
+class EmbeddingUsage(Described):
     """Token counts."""
 
     prompt_tokens: int
@@ -254,7 +250,7 @@ class EmbeddingUsage(_Answer):
     """The same."""
 
 
-class Embedding(_Answer):
+class Embedding(Described):
     """A text's vector."""
 
     object: Literal["embedding"]
@@ -265,7 +261,7 @@ class Embedding(_Answer):
     """Its numbers; of little-endian float32 in base64, where that was asked for."""
 
 
-class EmbeddingList(_Answer):
+class EmbeddingList(Described):
     """The vectors, in the order of the texts."""
 
     object: Literal["list"]
@@ -278,7 +274,7 @@ class EmbeddingList(_Answer):
     """Token counts."""
 
 
-class Model(_Answer):
+class Model(Described):
     """A model, or an adapter of it."""
 
     id: str
@@ -299,7 +295,7 @@ class Model(_Answer):
     """Of the model its sizes, runtime and context; of an adapter its rank and what it changes."""
 
 
-class ModelList(_Answer):
+class ModelList(Described):
     """Everything that can be asked."""
 
     object: Literal["list"]
@@ -308,7 +304,7 @@ class ModelList(_Answer):
     """The model first, then its adapters."""
 
 
-class ResponseUsage(_Answer):
+class ResponseUsage(Described):
     """Token counts, as the Responses API spells them."""
 
     input_tokens: int
@@ -323,7 +319,7 @@ class ResponseUsage(_Answer):
     """Both together."""
 
 
-class ResponseError(_Answer):
+class ResponseError(Described):
     """Why a response failed."""
 
     code: str
@@ -332,14 +328,14 @@ class ResponseError(_Answer):
     """For people."""
 
 
-class ResponseCut(_Answer):
+class ResponseCut(Described):
     """Why a response is incomplete."""
 
     reason: Literal["max_output_tokens"]
     """The limit that it met."""
 
 
-class ResponseAnswer(_Answer):
+class ResponseAnswer(Described):
     """A response: what it came to, and what of its request it repeats."""
 
     id: str
@@ -403,7 +399,7 @@ class ResponseAnswer(_Answer):
     """Who asked."""
 
 
-class InputTokens(_Answer):
+class InputTokens(Described):
     """How long a response's prompt is."""
 
     object: Literal["response.input_tokens"]
@@ -412,7 +408,7 @@ class InputTokens(_Answer):
     """Its tokens."""
 
 
-class DeletedResponse(_Answer):
+class DeletedResponse(Described):
     """A response that is not kept any more."""
 
     id: str
@@ -423,7 +419,7 @@ class DeletedResponse(_Answer):
     """Always true."""
 
 
-class ItemList(_Answer):
+class ItemList(Described):
     """A page of what a response answered."""
 
     object: Literal["list"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -31,6 +33,9 @@ DEFAULT_LIMIT = 10
 GENEROUS_LIMIT = 100
 """States that they get: from ten alone they would take the wrong checkpoint for an older message
 that is edited, because they look for the first state that has it."""
+
+FILTER_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+"""What a checkpointer's database can look for: names, with dots into what they hold."""
 
 router = APIRouter(prefix="/agent/threads/{thread_id}", tags=["agent"], route_class=StrictRoute)
 ThreadId = Annotated[str, Path(max_length=MAX_ID)]
@@ -102,13 +107,14 @@ async def history_by_get(
     thread_id: ThreadId,
     agent: AgentNow,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    before: Annotated[str | None, Query(max_length=MAX_ID)] = None,
+    before: Annotated[str | None, Query(min_length=1, max_length=MAX_ID)] = None,
 ) -> list[dict[str, Any]]:
     """A page of states."""
     return await _history(agent, thread_id, HistoryBody(limit=limit, before=before))
 
 
 async def _history(agent: OpenAgent, thread_id: str, body: HistoryBody) -> list[dict[str, Any]]:
+    _check_filter(body.metadata or {})
     await threads.get_thread(agent, thread_id)
     limit = GENEROUS_LIMIT if body.limit == DEFAULT_LIMIT else body.limit
     states = agent.graph.aget_state_history(
@@ -118,6 +124,20 @@ async def _history(agent: OpenAgent, thread_id: str, body: HistoryBody) -> list[
         limit=limit,
     )
     return [state_json(each, thread_id) async for each in states]
+
+
+def _check_filter(metadata: Mapping[str, Any]) -> None:
+    for key, value in metadata.items():
+        if not FILTER_KEY.fullmatch(key):
+            raise InvalidRequest(
+                f"metadata can't be searched for {key!r}",
+                param="metadata",
+                hint="use names of letters, digits, _ and -, with dots between them",
+            )
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise InvalidRequest(
+                f"metadata.{key} is a whole number of over 64 bits", param=f"metadata.{key}"
+            )
 
 
 async def _state(

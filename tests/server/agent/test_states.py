@@ -76,6 +76,29 @@ async def test_history_is_kept_to_the_limit_that_was_chosen(sdk, thread_id, say)
     assert len(inputs) == 5
 
 
+@pytest.fixture
+async def history(client):
+    made = await client.post("/agent/threads", json={})
+    return f"/agent/threads/{made.json()['thread_id']}/history"
+
+
+@pytest.mark.parametrize("key", ["", ".", "a..b", "a.", "a b", "a'", 'a"', "$", "ä"])
+async def test_metadata_that_can_not_be_searched_is_refused(client, history, key):
+    reply = await client.post(history, json={"metadata": {key: "input"}})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "metadata")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+async def test_a_number_that_no_database_holds_is_refused(client, history, number):
+    reply = await client.post(history, json={"metadata": {"step": number}})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "metadata.step")
+
+
+async def test_history_before_nothing_is_refused(client, history):
+    reply = await client.get(history, params={"before": ""})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "before")
+
+
 async def test_an_old_message_is_edited_where_it_first_appears(sdk, thread_id, say):
     for text in ("hello", "encore", "hello", "encore", "hello"):
         state = await sdk.runs.wait(thread_id, "agent", input=say(text))
